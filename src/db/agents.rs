@@ -1,0 +1,53 @@
+//! Agents: the recipes that runs name.
+
+use std::time::Duration;
+
+use super::{Db, Result, Superuser, within};
+use crate::model::agent::{Agent, Limits};
+
+/// The columns of an agent, as statements elsewhere select them too.
+pub(super) struct AgentRow {
+    pub(super) name: String,
+    pub(super) about: String,
+    pub(super) image: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) memory_mib: i64,
+    pub(super) milli_cpus: i64,
+    pub(super) pids: i64,
+    pub(super) time_s: i64,
+}
+
+impl From<AgentRow> for Agent {
+    fn from(row: AgentRow) -> Self {
+        Self {
+            name: row.name,
+            about: row.about,
+            image: row.image,
+            model: row.model,
+            limits: Limits {
+                memory_mib: row.memory_mib,
+                milli_cpus: row.milli_cpus,
+                pids: row.pids,
+                time: Duration::from_secs(row.time_s.unsigned_abs()),
+            },
+        }
+    }
+}
+
+impl Db {
+    /// All agents, by name.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn agents(&self, _by: &Superuser) -> Result<Vec<Agent>> {
+        let rows = within(
+            sqlx::query_as!(
+                AgentRow,
+                "select name, about, image, model, memory_mib, milli_cpus, pids, time_s from agents order by name"
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().map(Agent::from).collect())
+    }
+}

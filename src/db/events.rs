@@ -1,0 +1,159 @@
+//! Transcripts: appended by the worker that holds the lease, read by the superuser.
+
+use super::{Db, Error, Lease, Result, Superuser, within};
+use crate::model::event::{Event, Source};
+use crate::model::run::{Numbers, RunId};
+
+/// Lines that came together, and what they say of the run.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In the order they came; `seq` grows by one each.
+    pub events: Vec<Event>,
+    /// The figures of the latest `result`, if one is among them.
+    pub numbers: Option<Numbers>,
+    /// The model that the CLI names, if one of them does.
+    pub model: Option<String>,
+}
+
+struct EventRow {
+    seq: i64,
+    at: time::OffsetDateTime,
+    source: String,
+    kind: String,
+    cut: i64,
+    payload: String,
+}
+
+impl TryFrom<EventRow> for Event {
+    type Error = Error;
+    fn try_from(row: EventRow) -> Result<Self> {
+        Ok(Self {
+            seq: row.seq,
+            at: row.at,
+            source: row.source.parse()?,
+            kind: row.kind.parse()?,
+            cut: row.cut,
+            payload: row.payload,
+        })
+    }
+}
+
+impl Db {
+    /// Appends a batch, and counts it, in one statement: all of it or nothing. A batch sent again after an answer was
+    /// lost is recognised by its `seq` and not stored twice.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when the batch doesn't follow what is stored.
+    pub async fn append(&self, lease: &Lease, batch: &Batch) -> Result<()> {
+        let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) else { return Ok(()) };
+        let lines_of = |source| batch.events.iter().filter(|event| event.source == source).count() as i64;
+        let numbers = batch.numbers.clone().unwrap_or_default();
+        let seqs: Vec<i64> = batch.events.iter().map(|event| event.seq).collect();
+        let ats: Vec<_> = batch.events.iter().map(|event| event.at).collect();
+        let sources: Vec<String> = batch.events.iter().map(|event| event.source.word().to_owned()).collect();
+        let kinds: Vec<String> = batch.events.iter().map(|event| event.kind.word().to_owned()).collect();
+        let cuts: Vec<i64> = batch.events.iter().map(|event| event.cut).collect();
+        let payloads: Vec<String> = batch.events.iter().map(|event| event.payload.clone()).collect();
+        let done = within(
+            sqlx::query!(
+                r#"with held as (
+                       update runs set events = $5, stdout_lines = stdout_lines + $6,
+                           stderr_lines = stderr_lines + $7, last_event_at = $8,
+                           turns = coalesce($9, turns), tokens_in = coalesce($10, tokens_in),
+                           tokens_out = coalesce($11, tokens_out), cost_usd = coalesce($12, cost_usd),
+                           duration_ms = coalesce($13, duration_ms), model = coalesce($14, model)
+                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
+                         and events = $4::bigint - 1
+                       returning id)
+                   insert into events (run_id, seq, at, source, kind, cut, payload)
+                   select held.id, e.* from held, unnest($15::bigint[], $16::timestamptz[], $17::text[], $18::text[],
+                                                         $19::bigint[], $20::text[]) as e"#,
+                lease.run().0,
+                lease.worker(),
+                lease.fence(),
+                first.seq,
+                last.seq,
+                lines_of(Source::Stdout),
+                lines_of(Source::Stderr),
+                last.at,
+                numbers.turns,
+                numbers.tokens_in,
+                numbers.tokens_out,
+                numbers.cost_usd,
+                numbers.duration_ms,
+                batch.model,
+                &seqs,
+                &ats,
+                &sources,
+                &kinds,
+                &cuts,
+                &payloads
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        let met = within(
+            sqlx::query!(
+                "select events from runs where id = $1 and worker = $2 and fence = $3
+                 and state in ('starting', 'running')",
+                lease.run().0,
+                lease.worker(),
+                lease.fence()
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        match met {
+            None => Err(Error::Fenced(lease.run().0)),
+            Some(row) if row.events == last.seq => Ok(()),
+            Some(row) => {
+                Err(Error::Conflict(format!("{} events are stored, not {}", row.events, first.seq - 1)))
+            }
+        }
+    }
+
+    /// The last `result` line stored, for a worker that takes a run over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn stored_result(&self, lease: &Lease) -> Result<Option<String>> {
+        let row = within(
+            sqlx::query!(
+                "select payload from events where run_id = $1 and kind = 'result' order by seq desc limit 1",
+                lease.run().0
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        Ok(row.map(|row| row.payload))
+    }
+
+    /// The last events before `before` (all of them when none), at most `limit`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn events_tail(
+        &self,
+        _by: &Superuser,
+        run: RunId,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<Event>> {
+        let rows = within(
+            sqlx::query_as!(
+                EventRow,
+                r#"select seq, at, source, kind, cut, payload from events
+                   where run_id = $1 and seq < $2 order by seq desc limit $3"#,
+                run.0,
+                before.unwrap_or(i64::MAX),
+                limit
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        rows.into_iter().rev().map(Event::try_from).collect()
+    }
+}

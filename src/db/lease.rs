@@ -1,0 +1,457 @@
+//! What a worker may do to a run: take it, keep it, say how it goes, end it. Everything but the taking
+//! needs the [`Lease`], and is refused when its fence is no longer the run's.
+
+use time::OffsetDateTime;
+
+use super::agents::AgentRow;
+use super::{Db, Error, Result, within};
+use crate::model::agent::Agent;
+use crate::model::run::{Evidence, Outcome, RunId, Step, StopMode, StopProgress};
+
+/// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    run: RunId,
+    worker: String,
+    fence: i64,
+}
+
+impl Lease {
+    /// Leases last this long unless renewed.
+    pub const LASTS: std::time::Duration = std::time::Duration::from_secs(30);
+
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The worker that holds it.
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// The number that only grows.
+    pub fn fence(&self) -> i64 {
+        self.fence
+    }
+}
+
+/// A run freshly claimed.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The right to it.
+    pub lease: Lease,
+    /// What the agent is asked.
+    pub prompt: String,
+    /// The recipe.
+    pub agent: Agent,
+}
+
+/// A run taken over from this worker's own former life.
+#[derive(Debug, Clone)]
+pub struct Adopted {
+    /// The right to it, under a new fence.
+    pub lease: Lease,
+    /// What the agent was asked.
+    pub prompt: String,
+    /// The recipe.
+    pub agent: Agent,
+    /// Lines of stdout whose events are stored.
+    pub stdout_lines: i64,
+    /// Lines of stderr whose events are stored.
+    pub stderr_lines: i64,
+    /// SHA-256 of the token that the container presents at its gate.
+    pub gate_token_hash: Vec<u8>,
+    /// When the container started, if it did.
+    pub started_at: Option<OffsetDateTime>,
+    /// The wish to stop, if there is one.
+    pub stop: Option<StopMode>,
+}
+
+/// A run that this worker holds or held, as Postgres knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The run.
+    pub run: RunId,
+    /// Whether it is lost.
+    pub lost: bool,
+    /// Its fence now.
+    pub fence: i64,
+    /// The wish to stop, if there is one.
+    pub stop: Option<StopMode>,
+}
+
+/// A lease that was renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed {
+    /// The run.
+    pub run: RunId,
+    /// The fence under which it was renewed.
+    pub fence: i64,
+}
+
+struct ClaimRow {
+    id: i64,
+    fence: i64,
+    prompt: String,
+    stdout_lines: i64,
+    stderr_lines: i64,
+    gate_token_hash: Vec<u8>,
+    started_at: Option<OffsetDateTime>,
+    wish_mode: Option<String>,
+    name: String,
+    about: String,
+    image: Option<String>,
+    model: Option<String>,
+    memory_mib: i64,
+    milli_cpus: i64,
+    pids: i64,
+    time_s: i64,
+}
+
+impl ClaimRow {
+    fn adopted(self, worker: &str) -> Result<Adopted> {
+        Ok(Adopted {
+            lease: Lease { run: RunId(self.id), worker: worker.to_owned(), fence: self.fence },
+            prompt: self.prompt,
+            agent: AgentRow {
+                name: self.name,
+                about: self.about,
+                image: self.image,
+                model: self.model,
+                memory_mib: self.memory_mib,
+                milli_cpus: self.milli_cpus,
+                pids: self.pids,
+                time_s: self.time_s,
+            }
+            .into(),
+            stdout_lines: self.stdout_lines,
+            stderr_lines: self.stderr_lines,
+            gate_token_hash: self.gate_token_hash,
+            started_at: self.started_at,
+            stop: self.wish_mode.map(|word| word.parse()).transpose()?,
+        })
+    }
+}
+
+impl Db {
+    /// Takes the oldest queued run, if there is one, in one short statement that no other worker's claim waits
+    /// for. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn claim(&self, worker: &str, gate_token_hash: &[u8]) -> Result<Option<Claimed>> {
+        let row = within(
+            sqlx::query_as!(
+                ClaimRow,
+                r#"with next as (
+                       select id from runs where state = 'queued' and wish = 'run'
+                       order by id limit 1 for update skip locked)
+                   update runs r set
+                       state = 'starting', worker = $1, fence = r.fence + 1, gate_token_hash = $2,
+                       lease_until = now() + interval '30 s', waits_because = null, trouble = null
+                   from next, agents a where r.id = next.id and a.id = r.agent_id
+                   returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                worker,
+                gate_token_hash
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        row.map(|row| {
+            let Adopted { lease, prompt, agent, .. } = row.adopted(worker)?;
+            Ok(Claimed { lease, prompt, agent })
+        })
+        .transpose()
+    }
+
+    /// Takes a run over from this worker's own former life, under a new fence. None when it isn't this worker's,
+    /// is over, or its lease has lapsed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn adopt(&self, worker: &str, run: RunId) -> Result<Option<Adopted>> {
+        let row = within(
+            sqlx::query_as!(
+                ClaimRow,
+                r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s'
+                   from agents a
+                   where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
+                     and r.lease_until > now() and a.id = r.agent_id
+                   returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                worker,
+                run.0
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        row.map(|row| row.adopted(worker)).transpose()
+    }
+
+    /// All runs that this worker holds, or held when they were lost.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn held_by(&self, worker: &str) -> Result<Vec<Held>> {
+        let rows = within(
+            sqlx::query!(
+                "select id, state, fence, wish_mode from runs
+                 where worker = $1 and state in ('starting', 'running', 'lost') order by id",
+                worker
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(Held {
+                    run: RunId(row.id),
+                    lost: row.state == "lost",
+                    fence: row.fence,
+                    stop: row.wish_mode.map(|word| word.parse()).transpose()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Renews leases, all in one statement. Those that aren't in the answer are gone: their runs belong to
+    /// somebody else, or to nobody, and their containers must be stopped.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn renew(&self, worker: &str, leases: &[Lease]) -> Result<Vec<Renewed>> {
+        let runs: Vec<i64> = leases.iter().map(|lease| lease.run.0).collect();
+        let fences: Vec<i64> = leases.iter().map(|lease| lease.fence).collect();
+        let rows = within(
+            sqlx::query!(
+                r#"update runs r set lease_until = now() + interval '30 s'
+                   from unnest($2::bigint[], $3::bigint[]) as mine (id, fence)
+                   where r.id = mine.id and r.fence = mine.fence and r.worker = $1
+                     and r.state in ('starting', 'running')
+                   returning r.id, r.fence"#,
+                worker,
+                &runs,
+                &fences
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().map(|row| Renewed { run: RunId(row.id), fence: row.fence }).collect())
+    }
+
+    /// The container is there and runs.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone.
+    pub async fn mark_running(&self, lease: &Lease, container: &str) -> Result<()> {
+        let done = within(
+            sqlx::query!(
+                "update runs set state = 'running', container = $4, started_at = coalesce(started_at, now()),
+                        trouble = null
+                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                container
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        lease.held(done.rows_affected())
+    }
+
+    /// Gives a run back to the queue whose container never started, with the reason.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when a stop was wished meanwhile.
+    pub async fn release(&self, lease: &Lease, why: &str) -> Result<()> {
+        let done = within(
+            sqlx::query!(
+                "update runs set state = 'queued', worker = null, lease_until = null, container = null,
+                        waits_because = $4
+                 where id = $1 and worker = $2 and fence = $3 and state = 'starting' and wish = 'run'",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                why
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        if done.rows_affected() == 1 {
+            return Ok(());
+        }
+        let wished = within(
+            sqlx::query!(
+                "select wish from runs where id = $1 and worker = $2 and fence = $3 and state = 'starting'",
+                lease.run.0,
+                lease.worker,
+                lease.fence
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        match wished {
+            Some(row) if row.wish == "stop" => Err(Error::Conflict("a stop was wished".into())),
+            _ => Err(Error::Fenced(lease.run.0)),
+        }
+    }
+
+    /// Says why the oldest runs still wait; for a worker that can't take any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn explain_waiting(&self, why: Option<&str>) -> Result<()> {
+        within(
+            sqlx::query!(
+                "update runs set waits_because = $1
+                 where id in (select id from runs where state = 'queued' and wish = 'run' order by id limit 100
+                              for update skip locked)
+                   and waits_because is distinct from $1",
+                why
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// How far the stop has come. Times once written stay.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone.
+    pub async fn progress(&self, lease: &Lease, progress: &StopProgress) -> Result<()> {
+        let done = within(
+            sqlx::query!(
+                "update runs set delivered_at = coalesce(delivered_at, $4),
+                        egress_cut_at = coalesce(egress_cut_at, $5),
+                        stop_step = $6, stop_step_at = $7, stop_trouble = $8, stop_next_at = $9
+                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                progress.delivered_at,
+                progress.egress_cut_at,
+                progress.step.map(Step::word),
+                progress.step_at,
+                progress.trouble,
+                progress.next_at
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        lease.held(done.rows_affected())
+    }
+
+    /// Says what is wrong with a run that still lives, or that nothing is any more.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone.
+    pub async fn trouble(&self, lease: &Lease, trouble: Option<&str>) -> Result<()> {
+        let done = within(
+            sqlx::query!(
+                "update runs set trouble = $4
+                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                trouble
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        lease.held(done.rows_affected())
+    }
+
+    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it.
+    /// Ending it twice with the same fence is fine.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the lease is gone.
+    pub async fn end(
+        &self,
+        lease: &Lease,
+        outcome: Outcome,
+        reason: &str,
+        evidence: &Evidence,
+    ) -> Result<()> {
+        let done = within(
+            sqlx::query!(
+                "update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
+                        confirmed_at = $8, ended_at = now(), container = coalesce($9, container),
+                        trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
+                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                outcome.word(),
+                reason,
+                evidence.exit_code,
+                evidence.step.word(),
+                evidence.confirmed_at,
+                evidence.container
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        if done.rows_affected() == 1 {
+            return Ok(());
+        }
+        let met = within(
+            sqlx::query!(
+                "select 1 as one from runs where id = $1 and worker = $2 and fence = $3 and state = 'ended'",
+                lease.run.0,
+                lease.worker,
+                lease.fence
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        lease.held(u64::from(met.is_some()))
+    }
+
+    /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
+    /// It ends as `terminated` where a stop was wished, else as `failed`. False when there was nothing to settle.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn settle_lost(
+        &self,
+        worker: &str,
+        run: RunId,
+        reason: &str,
+        evidence: &Evidence,
+    ) -> Result<bool> {
+        let done = within(
+            sqlx::query!(
+                "update runs set state = 'ended',
+                        outcome = case wish when 'stop' then 'terminated' else 'failed' end,
+                        reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
+                        container = coalesce($7, container), trouble = null, stop_trouble = null, stop_next_at = null,
+                        lease_until = null
+                 where id = $2 and worker = $1 and state = 'lost'",
+                worker,
+                run.0,
+                reason,
+                evidence.exit_code,
+                evidence.step.word(),
+                evidence.confirmed_at,
+                evidence.container
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+impl Lease {
+    /// One row means that the lease holds; none that it is gone.
+    pub(super) fn held(&self, rows: u64) -> Result<()> {
+        if rows == 1 { Ok(()) } else { Err(Error::Fenced(self.run.0)) }
+    }
+}

@@ -1,0 +1,187 @@
+//! All SQL. The pool is private to this module; what others get are methods that ask who is asking.
+
+mod agents;
+mod audit;
+mod events;
+mod lease;
+mod runs;
+mod sessions;
+mod users;
+mod workers;
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+pub use audit::AuditLine;
+pub use events::Batch;
+pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
+pub use runs::{Started, Stopped};
+pub use sessions::{SessionHash, SessionUser};
+pub use users::{Credentials, Superuser, UserLine};
+pub use workers::QueueDepth;
+
+/// The longest that any statement may keep its caller waiting, connecting included. Pages must answer
+/// within 2 s whatever Postgres does; this leaves them half a second.
+const DEADLINE: Duration = Duration::from_millis(1500);
+
+/// How long a connection may lie unused before it is asked whether it still lives.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// Whose rights a process has in Postgres; see `migrations/0007_roles.sql`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `serve`, and the commands that manage people.
+    Web,
+    /// `work`.
+    Worker,
+}
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: PgPool,
+}
+
+/// What can go wrong with a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such row.
+    #[error("not found")]
+    NotFound,
+    /// The row isn't in a state that allows this; the text says which state it met.
+    #[error("{0}")]
+    Conflict(String),
+    /// A name that is in use already.
+    #[error("{0} is taken")]
+    Taken(&'static str),
+    /// The lease is gone: its run is held under a newer fence, or by nobody.
+    #[error("the lease on run {0} is gone")]
+    Fenced(i64),
+    /// Postgres doesn't answer, or not in time.
+    #[error("Postgres doesn't answer: {0}")]
+    Unavailable(String),
+    /// Anything else: a defect of ours.
+    #[error("database: {0}")]
+    Broken(#[source] sqlx::Error),
+    /// A row that the model can't read: a defect of ours.
+    #[error("database row: {0}")]
+    Unreadable(#[from] crate::model::UnknownWord),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::RowNotFound => Self::NotFound,
+            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::Tls(_) | E::WorkerCrashed | E::Protocol(_) => {
+                Self::Unavailable(error.to_string())
+            }
+            E::Database(db) => match (db.constraint(), db.code().as_deref()) {
+                (Some("users_name"), Some("23505")) => Self::Taken("this name"),
+                // Class 57: shutting down, crashed, starting up; class 53: out of connections, disk, memory;
+                // 08: connection; 55P03: lock not available; 25006: read-only. (PostgreSQL manual, appendix A)
+                (_, Some(code))
+                    if ["57", "53", "08"].contains(&&code[..2]) || code == "55P03" || code == "25006" =>
+                {
+                    Self::Unavailable(db.message().to_owned())
+                }
+                _ => Self::Broken(error),
+            },
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+/// The result of every method here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Runs statements within the deadline.
+async fn within<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(done) => done.map_err(Error::from),
+        Err(_) => Err(Error::Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))),
+    }
+}
+
+impl Db {
+    /// Makes a pool of at most `size` connections. Nothing is connected yet, so that a process can
+    /// start, and say what is wrong, while Postgres is away.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when the URL can't be read.
+    pub fn new(url: &str, role: Role, size: u32) -> Result<Self> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options
+            .application_name(match role {
+                Role::Web => "signalbox serve",
+                Role::Worker => "signalbox work",
+            })
+            .log_statements(tracing::log::LevelFilter::Off);
+        let set_role = match role {
+            Role::Web => "set role signalbox_web",
+            Role::Worker => "set role signalbox_worker",
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(DEADLINE)
+            .idle_timeout(Duration::from_secs(300))
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    connection.execute(set_role).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date, as the owner that the URL names.
+    ///
+    /// # Errors
+    /// Postgres's own words, when it doesn't answer or refuses.
+    pub async fn migrate(url: &str) -> anyhow::Result<()> {
+        let options = url.parse::<PgConnectOptions>()?.application_name("signalbox migrate");
+        let mut connection = tokio::time::timeout(Duration::from_secs(10), options.connect()).await??;
+        sqlx::migrate!().run(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Asks Postgres for a sign of life.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when there is none in time.
+    pub async fn ping(&self) -> Result<()> {
+        within(sqlx::query!("select 1 as one").fetch_one(&self.pool)).await.map(drop)
+    }
+
+    /// Whether the schema is there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], or [`Error::Broken`] when it isn't.
+    pub async fn has_schema(&self) -> Result<bool> {
+        let row = within(
+            sqlx::query!("select to_regclass('public.audit') is not null as \"there!\"")
+                .fetch_one(&self.pool),
+        )
+        .await?;
+        Ok(row.there)
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,322 @@
+//! Runs as the superuser sees and steers them. Every method takes the proof of who asks; each that
+//! changes something writes its audit row in the same statement.
+
+use time::OffsetDateTime;
+
+use super::{Db, Error, Result, Superuser, within};
+use crate::model::page::{Cursor, PAGE_SIZE, Page};
+use crate::model::run::{
+    Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress, StopWish,
+};
+
+/// A run that was started, or that the same form had started before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The run.
+    pub run: RunId,
+    /// False when this form had been sent before.
+    pub fresh: bool,
+}
+
+/// What became of a wish to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Whether this wish changed anything; false for a second tap.
+    pub fresh: bool,
+    /// Whether the run is over already.
+    pub over: bool,
+    /// The worker to tell, with the mode that now holds.
+    pub tell: Option<(String, StopMode)>,
+}
+
+struct LineRow {
+    id: i64,
+    title: String,
+    agent: String,
+    worker: Option<String>,
+    state: String,
+    outcome: Option<String>,
+    note: Option<String>,
+    wish_at: Option<OffsetDateTime>,
+    asked_at: OffsetDateTime,
+    started_at: Option<OffsetDateTime>,
+    ended_at: Option<OffsetDateTime>,
+    last_event_at: Option<OffsetDateTime>,
+    cost_usd: Option<f64>,
+}
+
+impl TryFrom<LineRow> for RunLine {
+    type Error = Error;
+    fn try_from(row: LineRow) -> Result<Self> {
+        Ok(Self {
+            id: RunId(row.id),
+            title: row.title,
+            agent: row.agent,
+            worker: row.worker,
+            state: row.state.parse()?,
+            outcome: row.outcome.map(|word| word.parse()).transpose()?,
+            note: row.note,
+            wish_at: row.wish_at,
+            asked_at: row.asked_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            last_event_at: row.last_event_at,
+            cost_usd: row.cost_usd,
+        })
+    }
+}
+
+/// One page of the list: the same columns along another index. `$filter` and `$order` are literals, so
+/// that each statement is checked by the compiler and walks the index made for it.
+macro_rules! lines {
+    ($pool:expr, $filter:literal, $order:literal $(, $arg:expr)*) => {
+        within(
+            sqlx::query_as!(
+                LineRow,
+                r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
+                          coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
+                          r.wish_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd
+                   from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order
+                   + " limit $1",
+                PAGE_SIZE as i64 + 1
+                $(, $arg)*
+            )
+            .fetch_all($pool),
+        )
+        .await?
+    };
+}
+
+impl Db {
+    /// A page of runs, newest first, by one statement whose cost doesn't grow with the table.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn runs_page(
+        &self,
+        _by: &Superuser,
+        filter: RunFilter,
+        cursor: Cursor,
+    ) -> Result<Page<RunLine>> {
+        let pool = &self.pool;
+        let (id, newer) = match cursor {
+            Cursor::Start => (i64::MAX, false),
+            Cursor::Before(id) => (id, false),
+            Cursor::After(id) => (id, true),
+        };
+        let rows = match (filter, newer) {
+            (RunFilter::All, false) => lines!(pool, "r.id < $2", "desc", id),
+            (RunFilter::All, true) => lines!(pool, "r.id > $2", "asc", id),
+            (RunFilter::State(s), false) => lines!(pool, "r.state = $3 and r.id < $2", "desc", id, s.word()),
+            (RunFilter::State(s), true) => lines!(pool, "r.state = $3 and r.id > $2", "asc", id, s.word()),
+            (RunFilter::Outcome(o), false) => {
+                lines!(pool, "r.outcome = $3 and r.id < $2", "desc", id, o.word())
+            }
+            (RunFilter::Outcome(o), true) => {
+                lines!(pool, "r.outcome = $3 and r.id > $2", "asc", id, o.word())
+            }
+            (RunFilter::Unconfirmed, false) => {
+                lines!(pool, "r.wish = 'stop' and r.state <> 'ended' and r.id < $2", "desc", id)
+            }
+            (RunFilter::Unconfirmed, true) => {
+                lines!(pool, "r.wish = 'stop' and r.state <> 'ended' and r.id > $2", "asc", id)
+            }
+        };
+        let lines = rows.into_iter().map(RunLine::try_from).collect::<Result<Vec<_>>>()?;
+        Ok(Page::from_rows(lines, cursor, |line: &RunLine| line.id.0))
+    }
+
+    /// One run, whole.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such run.
+    pub async fn run(&self, _by: &Superuser, id: RunId) -> Result<Run> {
+        let row = within(
+            sqlx::query!(
+                "select r.*, a.name as agent from runs r join agents a on a.id = r.agent_id where r.id = $1",
+                id.0
+            )
+            .fetch_one(&self.pool),
+        )
+        .await?;
+        let stop = match (row.wish_mode, row.wish_by_name, row.wish_at) {
+            (Some(mode), Some(by), Some(at)) => {
+                Some(StopWish { mode: mode.parse()?, by, at, reason: row.wish_reason.unwrap_or_default() })
+            }
+            _ => None,
+        };
+        let evidence = match (row.end_step, row.confirmed_at) {
+            (Some(step), Some(confirmed_at)) => Some(Evidence {
+                container: row.container.clone(),
+                exit_code: row.exit_code,
+                step: step.parse()?,
+                confirmed_at,
+            }),
+            _ => None,
+        };
+        Ok(Run {
+            id,
+            agent: row.agent,
+            title: row.title,
+            prompt: row.prompt,
+            retry_of: row.retry_of.map(RunId),
+            asked_by: row.asked_by_name,
+            asked_at: row.asked_at,
+            state: row.state.parse()?,
+            stop,
+            progress: StopProgress {
+                delivered_at: row.delivered_at,
+                egress_cut_at: row.egress_cut_at,
+                step: row.stop_step.map(|step| step.parse()).transpose()?,
+                step_at: row.stop_step_at,
+                trouble: row.stop_trouble,
+                next_at: row.stop_next_at,
+            },
+            worker: row.worker,
+            fence: row.fence,
+            lease_until: row.lease_until,
+            container: row.container,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            waits_because: row.waits_because,
+            trouble: row.trouble,
+            outcome: row.outcome.map(|word| word.parse()).transpose()?,
+            reason: row.reason,
+            evidence,
+            numbers: Numbers {
+                turns: row.turns,
+                tokens_in: row.tokens_in,
+                tokens_out: row.tokens_out,
+                cost_usd: row.cost_usd,
+                duration_ms: row.duration_ms,
+            },
+            model: row.model,
+            events: row.events,
+            last_event_at: row.last_event_at,
+        })
+    }
+
+    /// Accepts a run: from here on it isn't lost. The same form sent twice gives the same run.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such agent.
+    pub async fn start_run(&self, by: &Superuser, new: &NewRun, address: Option<&str>) -> Result<Started> {
+        let row = within(
+            sqlx::query!(
+                r#"with started as (
+                       insert into runs (agent_id, title, prompt, once, asked_by, asked_by_name)
+                       select a.id, $2, $3, $4, $5, $6 from agents a where a.name = $1
+                       on conflict on constraint runs_once do nothing
+                       returning id, title),
+                   noted as (
+                       insert into audit (who, what, run_id, detail, address)
+                       select $6, 'run started', id, title, $7 from started)
+                   select id from started"#,
+                new.agent,
+                new.title,
+                new.prompt,
+                new.once,
+                by.id(),
+                by.name(),
+                address
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        if let Some(row) = row {
+            return Ok(Started { run: RunId(row.id), fresh: true });
+        }
+        let before = within(
+            sqlx::query!("select id from runs where once = $1 and asked_by = $2", new.once, by.id())
+                .fetch_one(&self.pool),
+        )
+        .await?;
+        Ok(Started { run: RunId(before.id), fresh: false })
+    }
+
+    /// Writes the wish to stop and its audit row, in one statement. Idempotent: a second tap changes nothing;
+    /// only `force` after `graceful` is a new wish. A run still queued is over at once: it never started.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such run.
+    pub async fn wish_stop(
+        &self,
+        by: &Superuser,
+        id: RunId,
+        mode: StopMode,
+        reason: &str,
+        address: Option<&str>,
+    ) -> Result<Stopped> {
+        let row = within(
+            sqlx::query!(
+                r#"with wished as (
+                       update runs set
+                           wish = 'stop', wish_mode = $2, wish_by = $3, wish_by_name = $4, wish_at = now(),
+                           wish_reason = $5,
+                           state        = case state when 'queued' then 'ended' else state end,
+                           outcome      = case state when 'queued' then 'terminated' end,
+                           reason       = case state when 'queued' then 'Stopped before it started.' end,
+                           end_step     = case state when 'queued' then 'never_started' end,
+                           confirmed_at = case state when 'queued' then now() end,
+                           ended_at     = case state when 'queued' then now() end
+                       where id = $1 and state <> 'ended'
+                         and (wish = 'run' or (wish_mode = 'graceful' and $2 = 'force'))
+                       returning id, state, worker),
+                   noted as (
+                       insert into audit (who, what, run_id, detail, address)
+                       select $4, 'stop wished', id, $2 || case $5 when '' then '' else ': ' || $5 end, $6
+                       from wished)
+                   select state, worker from wished"#,
+                id.0,
+                mode.word(),
+                by.id(),
+                by.name(),
+                reason,
+                address
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        if let Some(row) = row {
+            let over = row.state == "ended";
+            let tell = row.worker.filter(|_| !over).map(|worker| (worker, mode));
+            return Ok(Stopped { fresh: true, over, tell });
+        }
+        let met = within(
+            sqlx::query!("select state, worker, wish_mode from runs where id = $1", id.0)
+                .fetch_one(&self.pool),
+        )
+        .await?;
+        let over = met.state == "ended";
+        let mode = met.wish_mode.map_or(Ok(mode), |word| word.parse())?;
+        let tell = met.worker.filter(|_| !over).map(|worker| (worker, mode));
+        Ok(Stopped { fresh: false, over, tell })
+    }
+
+    /// Marks runs whose lease has lapsed as lost, and makes their fence a tombstone. Safe to call from anywhere,
+    /// at any time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn lose_lapsed(&self) -> Result<Vec<RunId>> {
+        let rows = within(
+            sqlx::query!(
+                r#"with lapsed as (
+                       select id from runs where state in ('starting', 'running') and lease_until < now()
+                       order by id limit 500 for update skip locked),
+                   lost as (
+                       update runs r set state = 'lost', fence = r.fence + 1,
+                           trouble = 'Worker ' || r.worker || ' fell silent; its lease lapsed at '
+                               || to_char(r.lease_until at time zone 'utc', 'HH24:MI:SS') || ' UTC.'
+                       from lapsed where r.id = lapsed.id returning r.id, r.worker),
+                   noted as (
+                       insert into audit (who, what, run_id, detail)
+                       select 'lease', 'run lost', id, 'worker ' || worker from lost)
+                   select id from lost"#
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().map(|row| RunId(row.id)).collect())
+    }
+}

@@ -1,0 +1,65 @@
+//! Sessions, stored as hashes: whoever reads this table can't sign in with it.
+
+use time::Duration;
+
+use super::{Db, Result, within};
+
+/// SHA-256 of a session's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionHash(pub [u8; 32]);
+
+/// Whose session it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionUser {
+    /// The user's number.
+    pub user_id: i64,
+}
+
+impl Db {
+    /// Whose session this is, if it is one that hasn't run out, of a user who isn't shut out.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn session(&self, hash: &SessionHash) -> Result<Option<SessionUser>> {
+        let row = within(
+            sqlx::query!(
+                "select s.user_id from sessions s join users u on u.id = s.user_id
+                 where s.token_hash = $1 and s.expires_at > now() and u.disabled_at is null",
+                &hash.0[..]
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        Ok(row.map(|row| SessionUser { user_id: row.user_id }))
+    }
+
+    /// Begins a session that lasts `ttl` at most; sweeps out those that have run out.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn begin_session(&self, hash: &SessionHash, user_id: i64, ttl: Duration) -> Result<()> {
+        within(
+            sqlx::query!(
+                "with swept as (delete from sessions where expires_at < now())
+                 insert into sessions (token_hash, user_id, expires_at)
+                 values ($1, $2, now() + make_interval(secs => $3))",
+                &hash.0[..],
+                user_id,
+                ttl.as_seconds_f64()
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ends a session; ending one that is gone is fine.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn end_session(&self, hash: &SessionHash) -> Result<()> {
+        within(sqlx::query!("delete from sessions where token_hash = $1", &hash.0[..]).execute(&self.pool))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,141 @@
+//! Workers: what they say of themselves, and how long they have been silent.
+
+use time::OffsetDateTime;
+
+use super::{Db, Result, Superuser, within};
+use crate::model::worker::{HostFacts, Worker};
+
+/// How much waits for a worker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueueDepth {
+    /// Runs queued, counted up to a thousand.
+    pub queued: i64,
+    /// Age of the oldest, in seconds.
+    pub oldest_s: Option<f64>,
+    /// Wishes to stop whose evidence isn't in yet, counted up to a thousand.
+    pub unconfirmed: i64,
+    /// Runs whose worker fell silent, counted up to a thousand.
+    pub lost: i64,
+}
+
+struct WorkerRow {
+    name: String,
+    version: String,
+    arch: String,
+    page_size: i64,
+    kernel: String,
+    engine: String,
+    engine_ok: bool,
+    sandboxed: bool,
+    claude: Option<String>,
+    rehearsal: bool,
+    capacity: i32,
+    started_at: OffsetDateTime,
+    heard_at: OffsetDateTime,
+    silent_s: f64,
+    holds: i64,
+}
+
+impl From<WorkerRow> for Worker {
+    fn from(row: WorkerRow) -> Self {
+        Self {
+            name: row.name,
+            facts: HostFacts {
+                version: row.version,
+                arch: row.arch,
+                page_size: row.page_size,
+                kernel: row.kernel,
+                engine: row.engine,
+                engine_ok: row.engine_ok,
+                sandboxed: row.sandboxed,
+                claude: row.claude,
+                rehearsal: row.rehearsal,
+                capacity: row.capacity,
+            },
+            started_at: row.started_at,
+            heard_at: row.heard_at,
+            silent_s: row.silent_s,
+            holds: row.holds,
+        }
+    }
+}
+
+impl Db {
+    /// A worker's heartbeat, with what it found on its host. `fresh` marks its start.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn heartbeat(&self, worker: &str, facts: &HostFacts, fresh: bool) -> Result<()> {
+        within(
+            sqlx::query!(
+                "insert into workers as w (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed,
+                                           claude, rehearsal, capacity)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                 on conflict (name) do update set
+                     version = excluded.version, arch = excluded.arch, page_size = excluded.page_size,
+                     kernel = excluded.kernel, engine = excluded.engine, engine_ok = excluded.engine_ok,
+                     sandboxed = excluded.sandboxed, claude = excluded.claude, rehearsal = excluded.rehearsal,
+                     capacity = excluded.capacity, heard_at = now(),
+                     started_at = case when $12 then now() else w.started_at end",
+                worker,
+                facts.version,
+                facts.arch,
+                facts.page_size,
+                facts.kernel,
+                facts.engine,
+                facts.engine_ok,
+                facts.sandboxed,
+                facts.claude,
+                facts.rehearsal,
+                facts.capacity,
+                fresh
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// All workers, those heard of last first.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn workers(&self, _by: &Superuser) -> Result<Vec<Worker>> {
+        let rows = within(
+            sqlx::query_as!(
+                WorkerRow,
+                r#"select w.name, w.version, w.arch, w.page_size, w.kernel, w.engine, w.engine_ok, w.sandboxed,
+                          w.claude, w.rehearsal, w.capacity, w.started_at, w.heard_at,
+                          extract(epoch from now() - w.heard_at)::float8 as "silent_s!",
+                          (select count(*) from runs r
+                            where r.worker = w.name and r.state in ('starting', 'running')) as "holds!"
+                   from workers w order by w.heard_at desc limit 200"#
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().map(Worker::from).collect())
+    }
+
+    /// How much waits, and for how long.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn queue_depth(&self, _by: &Superuser) -> Result<QueueDepth> {
+        within(
+            sqlx::query_as!(
+                QueueDepth,
+                r#"select
+                     (select count(*) from (select 1 from runs where state = 'queued' and wish = 'run'
+                                            limit 1000) q) as "queued!",
+                     (select extract(epoch from now() - asked_at)::float8 from runs
+                       where state = 'queued' and wish = 'run' order by id limit 1) as oldest_s,
+                     (select count(*) from (select 1 from runs where wish = 'stop' and state <> 'ended'
+                                            limit 1000) u) as "unconfirmed!",
+                     (select count(*) from (select 1 from runs where state = 'lost' limit 1000) l) as "lost!""#
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+    }
+}

@@ -1,0 +1,148 @@
+//! Container engines. The only trait that is ours, because there are two: Docker's API, and plain processes for
+//! a first look on a machine without an engine.
+
+pub mod cell;
+pub mod docker;
+pub mod process;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+pub use cell::Cell;
+
+/// How long an engine may take to answer anything but [`Engine::start`] and what follows a container for its life.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its name, version and API, in one line.
+    pub line: String,
+    /// Whether runs are in containers.
+    pub sandboxed: bool,
+    /// The CLI's version, when the image's label or the program says it.
+    pub claude: Option<String>,
+}
+
+/// A signal of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ends the turn; the CLI writes its result.
+    Int,
+    /// Ends the process; it may clean up.
+    Term,
+    /// Ends everything in the container.
+    Kill,
+}
+
+impl Signal {
+    /// Its name, as the engine and the page call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int => "SIGINT",
+            Self::Term => "SIGTERM",
+            Self::Kill => "SIGKILL",
+        }
+    }
+}
+
+/// What the engine says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Made, never started.
+    Created,
+    /// Alive (running, paused, restarting, being removed: anything that isn't over).
+    Alive,
+    /// Over, with its exit.
+    Exited(Exit),
+    /// The engine answers, and there is no such container.
+    Absent,
+}
+
+/// The end of a container, in the engine's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 + n for a death by signal n.
+    pub code: i64,
+    /// Whether the kernel ended it for want of memory.
+    pub oom: bool,
+}
+
+/// A piece of a container's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Of standard output.
+    Stdout(Bytes),
+    /// Of standard error.
+    Stderr(Bytes),
+}
+
+/// One of our containers, as the engine lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The engine's id.
+    pub container: String,
+    /// Label `signalbox.run`.
+    pub run: i64,
+    /// Label `signalbox.fence`: the fence under which it was made.
+    pub fence: i64,
+    /// Whether it is over.
+    pub status: Status,
+}
+
+/// What an engine can answer instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It doesn't answer, not in time, or nonsense. Worth another try.
+    #[error("the container engine doesn't answer: {0}")]
+    Unavailable(String),
+    /// There is no such container.
+    #[error("there is no such container")]
+    Absent,
+    /// The container isn't running (any more), so the signal went nowhere.
+    #[error("the container isn't running")]
+    NotRunning,
+    /// A container for this run is there already.
+    #[error("a container of that name is there already")]
+    Exists,
+    /// It answers, and refuses. Another try won't help.
+    #[error("the container engine refuses: {0}")]
+    Refused(String),
+}
+
+/// The result of every method.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A container engine. Every method has a deadline of its own inside; none reports success that the engine
+/// hasn't reported.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Asks for a sign of life.
+    async fn about(&self) -> Result<About>;
+
+    /// Makes and starts the run's container; gives the engine's id. The name is the run's, so there is at most one.
+    async fn start(&self, cell: &Cell) -> Result<String>;
+
+    /// Sends a signal to the container's first process ([`Signal::Kill`]: to all of it). Success means delivered, not
+    /// dead.
+    async fn signal(&self, container: &str, signal: Signal) -> Result<()>;
+
+    /// What the engine says now. The only source of evidence.
+    async fn inspect(&self, container: &str) -> Result<Status>;
+
+    /// Waits, for as long as it takes, until the engine says that the container is over.
+    async fn wait(&self, container: &str) -> Result<Exit>;
+
+    /// The container's output from its first byte on, followed until the container is over. Each stream's bytes come in
+    /// order, and the same again when asked again.
+    fn output(&self, container: &str) -> BoxStream<'static, Result<Output>>;
+
+    /// Those containers of this fleet and this worker that the engine knows, dead ones included. Others are never listed.
+    async fn list(&self) -> Result<Vec<Found>>;
+
+    /// Removes a container and what it left; one that is gone is fine.
+    async fn remove(&self, container: &str) -> Result<()>;
+}

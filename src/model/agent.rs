@@ -1,0 +1,31 @@
+//! An agent: a named recipe for runs.
+
+use std::time::Duration;
+
+/// A recipe and its bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// What runs call it.
+    pub name: String,
+    /// One sentence for the person who picks it.
+    pub about: String,
+    /// The container image; none means the worker's own (`SIGNALBOX_IMAGE`).
+    pub image: Option<String>,
+    /// The model, as the CLI's `--model` takes it; none means the CLI's default.
+    pub model: Option<String>,
+    /// What a run may use at most.
+    pub limits: Limits,
+}
+
+/// What a run may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory, swap included, in MiB.
+    pub memory_mib: i64,
+    /// Thousandths of a processor.
+    pub milli_cpus: i64,
+    /// Processes and threads.
+    pub pids: i64,
+    /// Wall time from the container's start; then the ladder begins, with outcome `timed_out`.
+    pub time: Duration,
+}

@@ -1,0 +1,432 @@
+//! An event: one line of a run's transcript. Lines of `claude -p --output-format stream-json` are read as far as
+//! they can be; what can't be read stays text.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::run::{Numbers, RunResult};
+use super::text;
+use super::words;
+
+words! {
+    /// Which of the container's streams a line came from.
+    Source {
+        /// Standard output.
+        Stdout = "stdout",
+        /// Standard error.
+        Stderr = "stderr",
+    }
+}
+
+words! {
+    /// What a line is.
+    Kind {
+        /// `system`, subtype `init`: session, model, tools.
+        Init = "init",
+        /// The assistant says or thinks something.
+        Assistant = "assistant",
+        /// The assistant calls a tool.
+        ToolUse = "tool_use",
+        /// What the tool gave.
+        ToolResult = "tool_result",
+        /// The run's last word, with its figures.
+        Result = "result",
+        /// A record of the CLI that we don't know.
+        Other = "other",
+        /// Anything else, as it came.
+        Text = "text",
+    }
+}
+
+/// One line of a run's transcript.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its number within the run, from 1.
+    pub seq: i64,
+    /// When the worker read it.
+    pub at: OffsetDateTime,
+    /// Where it came from.
+    pub source: Source,
+    /// What it is.
+    pub kind: Kind,
+    /// How many bytes were cut away; 0 for whole lines.
+    pub cut: i64,
+    /// The line, without its newline and without NUL.
+    pub payload: String,
+}
+
+/// A line read: what will be stored, and what it says of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What it is.
+    pub kind: Kind,
+    /// How many bytes were cut away.
+    pub cut: i64,
+    /// What will be stored.
+    pub payload: String,
+    /// What a `result` says.
+    pub result: Option<RunResult>,
+    /// The model that an `init` names.
+    pub model: Option<String>,
+}
+
+/// The longest line that is stored, in bytes.
+pub const LINE_MAX: usize = 256 * 1024;
+
+impl Line {
+    /// Reads a line of output. `dropped` is how many bytes of it were not even kept in memory.
+    pub fn read(source: Source, bytes: &[u8], dropped: usize) -> Self {
+        let line = String::from_utf8_lossy(bytes).replace('\0', "\u{2400}");
+        let parsed = match source {
+            Source::Stdout if dropped == 0 => {
+                serde_json::from_str::<Value>(&line).ok().filter(Value::is_object)
+            }
+            _ => None,
+        };
+        let Some(mut value) = parsed else {
+            let kept = text::prefix(&line, LINE_MAX);
+            let cut = (line.len() - kept.len() + dropped) as i64;
+            return Self { kind: Kind::Text, cut, payload: kept.to_owned(), result: None, model: None };
+        };
+        let kind = kind_of(&value);
+        let result = (kind == Kind::Result).then(|| read_result(&value));
+        let model = (kind == Kind::Init).then(|| string(&value, "model")).flatten();
+        let (payload, cut) = if line.len() <= LINE_MAX { (line, 0) } else { shrink(&mut value, line.len()) };
+        Self { kind, cut, payload, result, model }
+    }
+}
+
+/// What a stored `result` line says; none when it can't be read.
+pub fn stored_result(payload: &str) -> Option<RunResult> {
+    let value: Value = serde_json::from_str(payload).ok()?;
+    (kind_of(&value) == Kind::Result).then(|| read_result(&value))
+}
+
+fn string(value: &Value, key: &str) -> Option<String> {
+    value.get(key)?.as_str().map(str::to_owned)
+}
+
+fn blocks(value: &Value) -> &[Value] {
+    value.pointer("/message/content").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn kind_of(value: &Value) -> Kind {
+    let has = |what: &str| blocks(value).iter().any(|block| block["type"] == what);
+    match (value["type"].as_str(), value["subtype"].as_str()) {
+        (Some("system"), Some("init")) => Kind::Init,
+        (Some("assistant"), _) if has("tool_use") => Kind::ToolUse,
+        (Some("assistant"), _) => Kind::Assistant,
+        (Some("user"), _) if has("tool_result") => Kind::ToolResult,
+        (Some("result"), _) => Kind::Result,
+        _ => Kind::Other,
+    }
+}
+
+fn read_result(value: &Value) -> RunResult {
+    let subtype = string(value, "subtype").unwrap_or_default();
+    let tokens = |keys: &[&str]| {
+        let found: Vec<i64> =
+            keys.iter().filter_map(|key| value.pointer(&format!("/usage/{key}"))?.as_i64()).collect();
+        (!found.is_empty()).then(|| found.iter().fold(0_i64, |sum, n| sum.saturating_add(*n)))
+    };
+    let errors = || {
+        let list = value.get("errors")?.as_array()?;
+        Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; "))
+    };
+    RunResult {
+        success: subtype == "success" && value["is_error"] == Value::Bool(false),
+        text: string(value, "result").or_else(errors).unwrap_or_default(),
+        numbers: Numbers {
+            turns: value["num_turns"].as_i64().filter(|n| *n >= 0),
+            tokens_in: tokens(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
+            tokens_out: tokens(&["output_tokens"]),
+            cost_usd: value["total_cost_usd"].as_f64().filter(|usd| usd.is_finite() && *usd >= 0.0),
+            duration_ms: value["duration_ms"].as_i64().filter(|n| *n >= 0),
+        },
+        subtype,
+    }
+}
+
+/// Cuts the long strings inside a record until its line fits, so that it stays a record.
+fn shrink(value: &mut Value, length: usize) -> (String, i64) {
+    let mut limit = LINE_MAX / 2;
+    loop {
+        cut_strings(value, limit);
+        let line = value.to_string();
+        if line.len() <= LINE_MAX || limit < 64 {
+            let kept = text::prefix(&line, LINE_MAX).to_owned();
+            let cut = length.saturating_sub(kept.len()) as i64;
+            return (kept, cut.max(1));
+        }
+        limit /= 4;
+    }
+}
+
+fn cut_strings(value: &mut Value, limit: usize) {
+    match value {
+        Value::String(s) if s.len() > limit => {
+            let kept = text::prefix(s, limit).len();
+            let left_out = s.len() - kept;
+            s.truncate(kept);
+            s.push_str(&format!("… [{left_out} bytes cut]"));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|item| cut_strings(item, limit)),
+        Value::Object(map) => map.values_mut().for_each(|item| cut_strings(item, limit)),
+        _ => {}
+    }
+}
+
+/// A piece of the conversation, inert: what a page shows of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The session began.
+    Init {
+        /// The model it uses.
+        model: String,
+        /// How many tools it has.
+        tools: usize,
+        /// The CLI's version.
+        version: String,
+    },
+    /// The assistant says something.
+    Say(String),
+    /// The assistant thinks.
+    Think(String),
+    /// The assistant calls a tool.
+    ToolUse {
+        /// The tool's name.
+        name: String,
+        /// The input's most telling line.
+        gist: String,
+        /// The whole input.
+        input: String,
+    },
+    /// What a tool gave.
+    ToolResult {
+        /// Its output.
+        text: String,
+        /// Whether the tool failed.
+        is_error: bool,
+    },
+    /// The run's last word.
+    Result {
+        /// Whether it calls itself a success.
+        success: bool,
+        /// `subtype` as the CLI wrote it.
+        subtype: String,
+        /// What it answered, or what went wrong.
+        text: String,
+    },
+    /// A record that we don't know.
+    Other {
+        /// Its type, as it says.
+        what: String,
+        /// All of it.
+        text: String,
+    },
+    /// A line of text.
+    Text(String),
+}
+
+impl Event {
+    /// What a page shows of it. Never empty.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let as_text = || vec![Piece::Text(text::inert(&self.payload))];
+        if self.kind == Kind::Text {
+            return as_text();
+        }
+        let Ok(value) = serde_json::from_str::<Value>(&self.payload) else { return as_text() };
+        let field = |key: &str| text::inert_line(value[key].as_str().unwrap_or_default());
+        let other = || Piece::Other {
+            what: match field("subtype") {
+                sub if sub.is_empty() => field("type"),
+                sub => format!("{} {sub}", field("type")),
+            },
+            text: text::inert(&pretty(&value)),
+        };
+        let pieces: Vec<Piece> = match self.kind {
+            Kind::Init => vec![Piece::Init {
+                model: field("model"),
+                tools: value["tools"].as_array().map_or(0, Vec::len),
+                version: field("claude_code_version"),
+            }],
+            Kind::Assistant | Kind::ToolUse | Kind::ToolResult => {
+                blocks(&value).iter().filter_map(piece_of_block).collect()
+            }
+            Kind::Result => {
+                let result = read_result(&value);
+                vec![Piece::Result {
+                    success: result.success,
+                    subtype: text::inert_line(&result.subtype),
+                    text: text::inert(&result.text),
+                }]
+            }
+            Kind::Other | Kind::Text => Vec::new(),
+        };
+        if pieces.is_empty() { vec![other()] } else { pieces }
+    }
+}
+
+fn piece_of_block(block: &Value) -> Option<Piece> {
+    let string = |key: &str| block[key].as_str().map(text::inert);
+    Some(match block["type"].as_str()? {
+        "text" => Piece::Say(string("text")?),
+        "thinking" => Piece::Think(string("thinking")?),
+        "redacted_thinking" => Piece::Think("(hidden by the model's maker)".into()),
+        "tool_use" | "server_tool_use" => Piece::ToolUse {
+            name: text::inert_line(block["name"].as_str().unwrap_or("a tool")),
+            gist: gist(&block["input"]),
+            input: text::inert(&input_lines(&block["input"])),
+        },
+        "tool_result" => Piece::ToolResult {
+            text: text::inert(&content_text(&block["content"])),
+            is_error: block["is_error"] == Value::Bool(true),
+        },
+        what => Piece::Other { what: text::inert_line(what), text: text::inert(&pretty(block)) },
+    })
+}
+
+/// The one value of a tool's input that says most.
+fn gist(input: &Value) -> String {
+    const TELLING: &[&str] =
+        &["command", "file_path", "path", "pattern", "url", "query", "description", "prompt"];
+    let telling = TELLING.iter().find_map(|key| input[*key].as_str());
+    let first = || input.as_object()?.values().find_map(Value::as_str);
+    text::head(&text::inert_line(telling.or_else(first).unwrap_or_default()), 160)
+}
+
+/// A tool's input for reading: `key: value`, strings as they are.
+fn input_lines(input: &Value) -> String {
+    let Some(map) = input.as_object() else { return pretty(input) };
+    let line = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(s) if s.contains('\n') => format!("{key}:\n{s}"),
+        Some(s) => format!("{key}: {s}"),
+        None => format!("{key}: {value}"),
+    };
+    map.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A tool's output: a string, or a list of blocks of which some are text.
+fn content_text(content: &Value) -> String {
+    match content {
+        Value::String(s) => s.clone(),
+        Value::Array(list) => list
+            .iter()
+            .map(|block| match block["text"].as_str() {
+                Some(s) => s.to_owned(),
+                None => format!("[{}]", block["type"].as_str().unwrap_or("something")),
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+        Value::Null => String::new(),
+        other => pretty(other),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Line {
+        Line::read(Source::Stdout, line.as_bytes(), 0)
+    }
+
+    fn event(line: &str) -> Event {
+        let Line { kind, cut, payload, .. } = read(line);
+        Event { seq: 1, at: OffsetDateTime::UNIX_EPOCH, source: Source::Stdout, kind, cut, payload }
+    }
+
+    #[test]
+    fn a_result_gives_its_figures_and_absent_stays_absent() {
+        let full = read(
+            r#"{"type":"result","subtype":"success","is_error":false,"num_turns":3,"duration_ms":1800,"result":"done",
+                "total_cost_usd":0.0123,"usage":{"input_tokens":10,"cache_read_input_tokens":90,"output_tokens":5}}"#,
+        );
+        let result = full.result.unwrap();
+        assert!(result.success);
+        assert_eq!(result.numbers.tokens_in, Some(100));
+        assert_eq!(result.numbers.cost_usd, Some(0.0123));
+        let bare =
+            read(r#"{"type":"result","subtype":"error_during_execution","is_error":true}"#).result.unwrap();
+        assert!(!bare.success);
+        assert_eq!(bare.numbers, Numbers::default());
+    }
+
+    #[test]
+    fn a_failed_success_is_no_success() {
+        let line = r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error: 529"}"#;
+        assert!(!read(line).result.unwrap().success);
+    }
+
+    #[test]
+    fn hostile_numbers_are_absent() {
+        let line = r#"{"type":"result","total_cost_usd":-1e999,"num_turns":-5,"usage":{"input_tokens":"x"}}"#;
+        let numbers = read(line).result.map(|result| result.numbers).unwrap_or_default();
+        assert_eq!(numbers, Numbers::default());
+    }
+
+    #[test]
+    fn what_is_no_record_stays_text() {
+        for line in ["", "hello", "[1,2]", "\"x\"", "{\"type\":", "null"] {
+            assert_eq!(read(line).kind, Kind::Text, "{line}");
+        }
+        assert_eq!(Line::read(Source::Stderr, b"{\"type\":\"result\"}", 0).kind, Kind::Text);
+        assert_eq!(read("{\"type\":\"rate_limit_event\"}").kind, Kind::Other);
+        assert!(!Line::read(Source::Stdout, b"a\0b\xff", 0).payload.contains('\0'));
+    }
+
+    #[test]
+    fn long_lines_are_cut_with_a_mark_and_long_records_stay_records() {
+        let text = Line::read(Source::Stdout, "é".repeat(LINE_MAX).as_bytes(), 7);
+        assert_eq!((text.payload.len(), text.cut), (LINE_MAX, LINE_MAX as i64 + 7));
+        let long = format!(
+            r#"{{"type":"result","subtype":"success","is_error":false,"num_turns":1,"result":"{}"}}"#,
+            "x".repeat(3 * LINE_MAX)
+        );
+        let line = read(&long);
+        assert!(line.payload.len() <= LINE_MAX && line.cut > 0);
+        assert!(line.result.unwrap().success);
+        assert!(stored_result(&line.payload).unwrap().text.ends_with("bytes cut]"));
+    }
+
+    #[test]
+    fn a_record_of_many_strings_is_cut_too() {
+        let many: Vec<String> = (0..40_000).map(|n| format!("string number {n}")).collect();
+        let line = read(&serde_json::json!({"type": "user", "x": many}).to_string());
+        assert!(line.payload.len() <= LINE_MAX && line.cut > 0);
+    }
+
+    #[test]
+    fn pieces_are_inert() {
+        let say = event(
+            r#"{"type":"assistant","message":{"content":[{"type":"text","text":"\u001b[31m<b>\u0000\u202e"}]}}"#,
+        );
+        assert_eq!(say.pieces(), vec![Piece::Say("<b>␀⟨U+202E⟩".into())]);
+        let tool = event(
+            r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"ls\n-l","timeout":5}}]}}"#,
+        );
+        let Piece::ToolUse { name, gist, input } = &tool.pieces()[0] else { panic!("no tool") };
+        assert_eq!(
+            (name.as_str(), gist.as_str(), input.as_str()),
+            ("Bash", "ls -l", "command:\nls\n-l\ntimeout: 5")
+        );
+    }
+
+    #[test]
+    fn odd_records_give_a_piece_too() {
+        for line in [
+            r#"{"type":"assistant","message":{"content":"just a string"}}"#,
+            r#"{"type":"assistant","message":{"content":[{"type":"tool_use"}]}}"#,
+            r#"{"type":"user","message":{"content":[{"type":"tool_result","content":[{"type":"image"}]}]}}"#,
+            r#"{"type":"result"}"#,
+            r#"{"type":{"a":1}}"#,
+            "{}",
+        ] {
+            assert!(!event(line).pieces().is_empty(), "{line}");
+        }
+    }
+}

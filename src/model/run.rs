@@ -1,0 +1,477 @@
+//! A run: one Claude Code CLI process in one container, once.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::words;
+
+/// A run's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = std::num::ParseIntError;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
+    }
+}
+
+words! {
+    /// What is.
+    State {
+        /// Waits for a worker.
+        Queued = "queued",
+        /// A worker holds the lease and makes the container.
+        Starting = "starting",
+        /// The container runs.
+        Running = "running",
+        /// It is over, and there is evidence.
+        Ended = "ended",
+        /// The worker's lease lapsed without a word; what became of the container isn't known.
+        Lost = "lost",
+    }
+}
+
+impl State {
+    /// Whether a worker holds the run.
+    pub fn is_held(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
+    }
+
+    /// Whether anything may still change.
+    pub fn is_over(self) -> bool {
+        self == Self::Ended
+    }
+}
+
+words! {
+    /// How a run ended.
+    Outcome {
+        /// Exit 0 and a `result` of success.
+        Succeeded = "succeeded",
+        /// Anything else that it did by itself.
+        Failed = "failed",
+        /// A wish ended it, and the engine has confirmed it.
+        Terminated = "terminated",
+        /// Its agent's time limit ended it.
+        TimedOut = "timed_out",
+        /// Its budget ended it.
+        OverBudget = "over_budget",
+    }
+}
+
+words! {
+    /// What the superuser wants of a run.
+    Wish {
+        /// It shall run.
+        Run = "run",
+        /// It shall stop.
+        Stop = "stop",
+    }
+}
+
+words! {
+    /// Where the ladder begins.
+    StopMode {
+        /// SIGINT first, so that the CLI writes its result and its cost.
+        Graceful = "graceful",
+        /// SIGKILL at once.
+        Force = "force",
+    }
+}
+
+words! {
+    /// The rung that a stop has reached, or that ended a run.
+    Step {
+        /// It never had a container.
+        NeverStarted = "never_started",
+        /// It ended by itself.
+        ByItself = "by_itself",
+        /// SIGINT was sent.
+        Sigint = "sigint",
+        /// SIGTERM was sent.
+        Sigterm = "sigterm",
+        /// SIGKILL was sent by the engine.
+        Sigkill = "sigkill",
+        /// The engine says that there is no such container.
+        Absent = "absent",
+    }
+}
+
+/// What proves an end: the engine's word, never ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The engine's id of the container; none when the run never had one.
+    pub container: Option<String>,
+    /// Exit code as the engine reports it (128 + n for a death by signal n).
+    pub exit_code: Option<i64>,
+    /// Which rung of the ladder ended it.
+    pub step: Step,
+    /// When the engine confirmed it, by the worker's clock.
+    pub confirmed_at: OffsetDateTime,
+}
+
+impl Evidence {
+    /// The signal behind an exit code over 128, by name where it has one.
+    pub fn signal(&self) -> Option<&'static str> {
+        Some(match self.exit_code? {
+            129 => "SIGHUP",
+            130 => "SIGINT",
+            131 => "SIGQUIT",
+            134 => "SIGABRT",
+            137 => "SIGKILL",
+            139 => "SIGSEGV",
+            143 => "SIGTERM",
+            _ => return None,
+        })
+    }
+}
+
+/// What the CLI's own records say; absent is absent, never 0.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Numbers {
+    /// Turns of the conversation.
+    pub turns: Option<i64>,
+    /// Input tokens, those read from and written to the cache included.
+    pub tokens_in: Option<i64>,
+    /// Output tokens.
+    pub tokens_out: Option<i64>,
+    /// The client's estimate in US dollars (`total_cost_usd`), cumulative for the process.
+    pub cost_usd: Option<f64>,
+    /// Wall time that the CLI reports, in milliseconds.
+    pub duration_ms: Option<i64>,
+}
+
+/// The last `result` record of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunResult {
+    /// `subtype` is `success` and `is_error` is false.
+    pub success: bool,
+    /// `subtype` as the CLI wrote it.
+    pub subtype: String,
+    /// What it answered, or what went wrong.
+    pub text: String,
+    /// Its figures.
+    pub numbers: Numbers,
+}
+
+/// A wish to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopWish {
+    /// Where the ladder begins.
+    pub mode: StopMode,
+    /// Who wished it.
+    pub by: String,
+    /// When.
+    pub at: OffsetDateTime,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+}
+
+/// How far a stop has come, as the worker reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StopProgress {
+    /// When the worker took the wish.
+    pub delivered_at: Option<OffsetDateTime>,
+    /// When the gate was closed: from then on nothing leaves the container.
+    pub egress_cut_at: Option<OffsetDateTime>,
+    /// The last rung tried.
+    pub step: Option<Step>,
+    /// When it was tried.
+    pub step_at: Option<OffsetDateTime>,
+    /// Why it isn't confirmed yet, in words.
+    pub trouble: Option<String>,
+    /// When the next attempt is due.
+    pub next_at: Option<OffsetDateTime>,
+}
+
+/// A run, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// The agent's name.
+    pub agent: String,
+    /// What it is called: given, or the prompt's first words.
+    pub title: String,
+    /// What the agent was asked.
+    pub prompt: String,
+    /// The run that this one is a retry of.
+    pub retry_of: Option<RunId>,
+    /// Who asked for it.
+    pub asked_by: String,
+    /// When it was asked for.
+    pub asked_at: OffsetDateTime,
+    /// What is.
+    pub state: State,
+    /// The wish to stop, if there is one.
+    pub stop: Option<StopWish>,
+    /// How far the stop has come.
+    pub progress: StopProgress,
+    /// The worker that holds it, or held it last.
+    pub worker: Option<String>,
+    /// The fence of its latest lease.
+    pub fence: i64,
+    /// When the lease lapses.
+    pub lease_until: Option<OffsetDateTime>,
+    /// The engine's id of its container.
+    pub container: Option<String>,
+    /// When the container started.
+    pub started_at: Option<OffsetDateTime>,
+    /// When it was over.
+    pub ended_at: Option<OffsetDateTime>,
+    /// Why it is still queued, if a worker said so.
+    pub waits_because: Option<String>,
+    /// Trouble that isn't about a stop: the engine doesn't answer, the store was away.
+    pub trouble: Option<String>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// What proves the end.
+    pub evidence: Option<Evidence>,
+    /// The CLI's figures.
+    pub numbers: Numbers,
+    /// The model that the CLI says it uses.
+    pub model: Option<String>,
+    /// How many events its transcript has; the last one's `seq`.
+    pub events: i64,
+    /// When the last event came.
+    pub last_event_at: Option<OffsetDateTime>,
+}
+
+impl Run {
+    /// A wish to stop whose evidence isn't in yet.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.stop.is_some() && !self.state.is_over()
+    }
+}
+
+/// A run as a list shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunLine {
+    /// Its number.
+    pub id: RunId,
+    /// What it is called.
+    pub title: String,
+    /// The agent's name.
+    pub agent: String,
+    /// The worker that holds it, or held it last.
+    pub worker: Option<String>,
+    /// What is.
+    pub state: State,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why it ended, waits or can't be stopped, in words.
+    pub note: Option<String>,
+    /// When a stop was wished.
+    pub wish_at: Option<OffsetDateTime>,
+    /// When it was asked for.
+    pub asked_at: OffsetDateTime,
+    /// When its container started.
+    pub started_at: Option<OffsetDateTime>,
+    /// When it was over.
+    pub ended_at: Option<OffsetDateTime>,
+    /// When the last event came.
+    pub last_event_at: Option<OffsetDateTime>,
+    /// Dollars, as far as the CLI has said.
+    pub cost_usd: Option<f64>,
+}
+
+impl RunLine {
+    /// A wish to stop whose evidence isn't in yet.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.wish_at.is_some() && !self.state.is_over()
+    }
+}
+
+/// Which runs a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunFilter {
+    /// All of them.
+    #[default]
+    All,
+    /// Those in one state.
+    State(State),
+    /// Those that ended in one way.
+    Outcome(Outcome),
+    /// Those with a wish to stop whose evidence isn't in yet.
+    Unconfirmed,
+}
+
+impl RunFilter {
+    /// The word in the URL; none for all.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::State(s) => Some(s.word()),
+            Self::Outcome(o) => Some(o.word()),
+            Self::Unconfirmed => Some("unconfirmed"),
+        }
+    }
+}
+
+impl FromStr for RunFilter {
+    type Err = super::UnknownWord;
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "" | "all" => Ok(Self::All),
+            "unconfirmed" => Ok(Self::Unconfirmed),
+            word => word.parse().map(Self::State).or_else(|_| word.parse().map(Self::Outcome)),
+        }
+    }
+}
+
+/// What a person fills in to start a run, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The agent's name.
+    pub agent: String,
+    /// What the agent is asked.
+    pub prompt: String,
+    /// What the run is called.
+    pub title: String,
+    /// The form's own token: a form sent twice starts one run.
+    pub once: Option<String>,
+}
+
+/// What is wrong with a form that should start a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NewRunError {
+    /// Nothing to do.
+    #[error("Say what the agent shall do: the prompt is empty.")]
+    EmptyPrompt,
+    /// More than the CLI should be given at once.
+    #[error("The prompt is {0} KiB long; {max} KiB is the most.", max = NewRun::PROMPT_MAX / 1024)]
+    PromptTooLong(usize),
+    /// More than a line.
+    #[error("The title is {0} characters long; {max} is the most.", max = NewRun::TITLE_MAX)]
+    TitleTooLong(usize),
+    /// A NUL can't be stored or passed on.
+    #[error("The text holds a NUL character; take it out.")]
+    Nul,
+}
+
+impl NewRun {
+    /// The longest prompt, in bytes.
+    pub const PROMPT_MAX: usize = 256 * 1024;
+    /// The longest title, in characters.
+    pub const TITLE_MAX: usize = 200;
+
+    /// Checks a form. An empty title becomes the prompt's first words.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in a person's words.
+    pub fn parse(agent: &str, prompt: &str, title: &str, once: Option<&str>) -> Result<Self, NewRunError> {
+        if prompt.trim().is_empty() {
+            return Err(NewRunError::EmptyPrompt);
+        }
+        if prompt.len() > Self::PROMPT_MAX {
+            return Err(NewRunError::PromptTooLong(prompt.len().div_ceil(1024)));
+        }
+        if prompt.contains('\0') || title.contains('\0') || agent.contains('\0') {
+            return Err(NewRunError::Nul);
+        }
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        let length = title.chars().count();
+        if length > Self::TITLE_MAX {
+            return Err(NewRunError::TitleTooLong(length));
+        }
+        let title = if title.is_empty() { first_words(prompt, 80) } else { title };
+        let once = once.filter(|t| !t.is_empty() && t.len() <= 64 && !t.contains('\0'));
+        Ok(Self { agent: agent.to_owned(), prompt: prompt.to_owned(), title, once: once.map(str::to_owned) })
+    }
+}
+
+/// The first words of a text, at most `max` characters, cut at a word's end where there is one.
+fn first_words(text: &str, max: usize) -> String {
+    let mut title = String::new();
+    for word in text.split_whitespace() {
+        let room = max - title.chars().count();
+        if word.chars().count() >= room {
+            if title.is_empty() {
+                title.extend(word.chars().take(max - 1));
+            }
+            title.push('…');
+            break;
+        }
+        if !title.is_empty() {
+            title.push(' ');
+        }
+        title.push_str(word);
+    }
+    title
+}
+
+/// How long each rung of the ladder is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LadderTimes {
+    /// After SIGINT: the CLI writes its result and its cost.
+    pub sigint: Duration,
+    /// After SIGTERM.
+    pub sigterm: Duration,
+    /// After SIGKILL, before it is sent again.
+    pub sigkill: Duration,
+}
+
+impl Default for LadderTimes {
+    fn default() -> Self {
+        Self {
+            sigint: Duration::from_secs(10),
+            sigterm: Duration::from_secs(5),
+            sigkill: Duration::from_secs(2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_way_to_the_database_and_back() {
+        for &state in State::ALL {
+            assert_eq!(state.word().parse::<State>().unwrap(), state);
+        }
+        for &outcome in Outcome::ALL {
+            assert_eq!(outcome.word().parse::<Outcome>().unwrap(), outcome);
+        }
+        assert!("killed".parse::<State>().is_err());
+    }
+
+    #[test]
+    fn a_title_is_made_from_the_prompts_first_words() {
+        let run = NewRun::parse("claude-code", "  fix\nthe   tests ", "", None).unwrap();
+        assert_eq!(run.title, "fix the tests");
+        let long = NewRun::parse("claude-code", &"word ".repeat(100), " ", None).unwrap();
+        assert!(long.title.chars().count() <= 80 && long.title.ends_with('…'));
+        let one = NewRun::parse("claude-code", &"é".repeat(1000), "", None).unwrap();
+        assert_eq!(one.title.chars().count(), 80);
+    }
+
+    #[test]
+    fn bad_forms_are_told_in_words() {
+        let parse = |prompt: &str, title: &str| NewRun::parse("claude-code", prompt, title, None);
+        assert_eq!(parse(" \n", ""), Err(NewRunError::EmptyPrompt));
+        assert_eq!(parse("a\0b", ""), Err(NewRunError::Nul));
+        assert_eq!(parse("a", &"t".repeat(201)), Err(NewRunError::TitleTooLong(201)));
+        assert!(matches!(parse(&"a".repeat(300_000), ""), Err(NewRunError::PromptTooLong(293))));
+    }
+
+    #[test]
+    fn filters_read_states_and_outcomes() {
+        assert_eq!("running".parse(), Ok(RunFilter::State(State::Running)));
+        assert_eq!("terminated".parse(), Ok(RunFilter::Outcome(Outcome::Terminated)));
+        assert_eq!("unconfirmed".parse(), Ok(RunFilter::Unconfirmed));
+        assert!("x' or 1=1".parse::<RunFilter>().is_err());
+    }
+}

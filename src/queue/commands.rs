@@ -1,0 +1,161 @@
+//! Commands: a stream per worker, a consumer group that is made anew whenever it is missing.
+
+use std::time::Duration;
+
+use redis::streams::{StreamReadOptions, StreamReadReply};
+
+use super::{Queue, Result, within};
+use crate::model::run::{RunId, StopMode};
+
+/// What a worker is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// A stop was wished; Postgres has the wish.
+    Stop(RunId, StopMode),
+}
+
+/// A command as it lies in the stream.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    id: String,
+    /// What to do; none when it can't be read.
+    pub command: Option<Command>,
+}
+
+/// A worker's end of its stream: a connection of its own, since reading blocks it.
+pub struct Inbox {
+    connection: redis::aio::MultiplexedConnection,
+    stream: String,
+}
+
+const GROUP: &str = "work";
+/// How long a read waits in Redis before it asks again.
+const BLOCK: Duration = Duration::from_secs(5);
+
+impl Queue {
+    fn commands_key(&self, worker: &str) -> String {
+        format!("{}:commands:{worker}", self.prefix)
+    }
+
+    /// Puts a command on a worker's stream.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when Redis doesn't answer; the worker will find the wish in Postgres.
+    pub async fn command(&self, worker: &str, command: Command) -> Result<()> {
+        let Command::Stop(run, mode) = command;
+        let mut connection = self.connection().await?;
+        let add = async {
+            redis::cmd("XADD")
+                .arg(self.commands_key(worker))
+                .arg("*")
+                .arg(&["do", "stop", "run", &run.to_string(), "mode", mode.word()])
+                .query_async::<String>(&mut connection)
+                .await
+        };
+        within(add).await.map(drop)
+    }
+
+    /// How many commands a worker hasn't finished with.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when Redis doesn't answer.
+    pub async fn commands_waiting(&self, worker: &str) -> Result<i64> {
+        let mut connection = self.connection().await?;
+        within(async { redis::cmd("XLEN").arg(self.commands_key(worker)).query_async(&mut connection).await })
+            .await
+    }
+
+    /// Opens a worker's end, and makes the stream and its group if they are missing.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when Redis doesn't answer.
+    pub async fn inbox(&self, worker: &str) -> Result<Inbox> {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(super::DEADLINE))
+            .set_response_timeout(Some(BLOCK + Duration::from_secs(1)));
+        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut inbox = Inbox { connection: within(connect).await?, stream: self.commands_key(worker) };
+        inbox.make_group().await?;
+        Ok(inbox)
+    }
+}
+
+impl Inbox {
+    /// From the stream's beginning, so that commands written while nobody had a group are read too.
+    async fn make_group(&mut self) -> Result<()> {
+        let make = redis::cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&self.stream)
+            .arg(GROUP)
+            .arg("0")
+            .arg("MKSTREAM")
+            .query_async::<()>(&mut self.connection)
+            .await;
+        match make {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next commands; waits as long as it takes. `again` gives those that were read before and not [`Self::done`],
+    /// which is where a worker begins after a restart.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when the connection is gone.
+    pub async fn next(&mut self, again: bool) -> Result<Vec<Letter>> {
+        let options = StreamReadOptions::default().group(GROUP, "worker").count(64);
+        let options = if again { options } else { options.block(BLOCK.as_millis() as usize) };
+        let from = if again { "0" } else { ">" };
+        loop {
+            let read = redis::cmd("XREADGROUP")
+                .arg(&options)
+                .arg("STREAMS")
+                .arg(&self.stream)
+                .arg(from)
+                .query_async::<Option<StreamReadReply>>(&mut self.connection)
+                .await;
+            match read {
+                Err(error) if error.code() == Some("NOGROUP") => self.make_group().await?,
+                Err(error) => return Err(error.into()),
+                Ok(reply) => {
+                    let ids = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+                    let letters: Vec<Letter> = ids.map(Letter::read).collect();
+                    if again || !letters.is_empty() {
+                        return Ok(letters);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A command was taken; it leaves the stream.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when the connection is gone; the command will come again, which is harmless.
+    pub async fn done(&mut self, letter: &Letter) -> Result<()> {
+        redis::pipe()
+            .cmd("XACK")
+            .arg(&self.stream)
+            .arg(GROUP)
+            .arg(&letter.id)
+            .ignore()
+            .cmd("XDEL")
+            .arg(&self.stream)
+            .arg(&letter.id)
+            .ignore()
+            .query_async::<()>(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Letter {
+    fn read(entry: redis::streams::StreamId) -> Self {
+        let field = |name: &str| entry.get::<String>(name);
+        let command = || {
+            let (run, mode) = (field("run")?.parse().ok()?, field("mode")?.parse().ok()?);
+            (field("do")? == "stop").then_some(Command::Stop(run, mode))
+        };
+        Self { command: command(), id: entry.id.clone() }
+    }
+}
