@@ -43,7 +43,11 @@ fn main() -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(args.listen).with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr()?;
-    let standin = api::Standin { key: args.key, scenarios, recorder };
+    let standin = api::Standin {
+        key: args.key,
+        scenarios,
+        recorder,
+    };
 
     actix_web::rt::System::new().block_on(async move {
         let server = api::serve(listener, standin)?;
