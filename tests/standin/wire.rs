@@ -112,6 +112,9 @@ impl Reply {
     }
 }
 
+/// A client that went away is noticed within twice this time.
+const PING_EVERY: Duration = Duration::from_millis(250);
+
 /// Thinking is signed by the real API; nobody checks it here.
 const SIGNATURE: &str = "c3RhbmQtaW4=";
 
@@ -183,7 +186,7 @@ impl Teller<'_> {
                 self.letters += piece.len();
                 self.delta(json!({ "type": format!("{kind}_delta"), kind: piece }))
                     .await?;
-                self.wait(speech.pace).await?;
+                self.dawdle(speech.pace).await?;
             }
         }
         if let Some(signature) = signature {
@@ -225,6 +228,16 @@ impl Teller<'_> {
         let text = format!("event: {name}\ndata: {event}\n\n");
         self.entry.sent(text.len());
         self.to.send(Ok(text.into())).await.map_err(|_| Gone)
+    }
+
+    /// Waits, with a ping now and then: only a write tells that the client went away.
+    async fn dawdle(&mut self, mut length: Duration) -> Result<(), Gone> {
+        while length > PING_EVERY {
+            self.wait(PING_EVERY).await?;
+            self.event(json!({ "type": "ping" })).await?;
+            length -= PING_EVERY;
+        }
+        self.wait(length).await
     }
 
     async fn wait(&self, length: Duration) -> Result<(), Gone> {
