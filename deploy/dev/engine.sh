@@ -29,7 +29,7 @@ find_engine() {
 use_engine() {
     export DOCKER_HOST=$1 SIGNALBOX_ENGINE=docker
     say "Container engine: $DOCKER_HOST${2:-}"
-    step image deploy/dev/agent-image || die "the agent image could not be built"
+    step image deploy/dev/agent-image
 }
 
 use_processes() {
@@ -40,19 +40,32 @@ use_processes() {
     say "Claude Code: $SIGNALBOX_CLAUDE"
 }
 
-# ENGINE (docker, process, or nothing: what is there) decides; exports what the worker needs to know.
+# ENGINE (docker, process, or nothing: what is there) decides. First, what will be missing for it.
+need_engine() {
+    case $1 in
+        docker)
+            [ "$(id -u)" = 0 ] || die "a private container engine needs root: start again as root, or with ENGINE=process" 2
+            need_private_engine
+            ;;
+        process) need_claude ;;
+        '') ;;
+        *) die "ENGINE is '$1'; it can be docker or process" 2 ;;
+    esac
+}
+
+# Then it is set up, and what the worker needs to know is exported.
 choose_engine() {
-    case ${1:-} in
+    case $1 in
         process) use_processes ;;
         docker)
-            private_engine_start
-            use_engine "$PRIVATE_ENGINE" ' (private)'
+            private_engine_start || die "the private container engine did not start"
+            use_engine "$PRIVATE_ENGINE" ' (private)' || die "the agent image could not be built"
             ;;
         '')
             if [ "${SIGNALBOX_ENGINE:-}" = process ]; then
                 use_processes
             elif find_engine; then
-                use_engine "$FOUND"
+                use_engine "$FOUND" || die "the agent image could not be built; ENGINE=process does without one"
             elif [ "${SIGNALBOX_ENGINE:-}" = docker ]; then
                 die "SIGNALBOX_ENGINE=docker, but no container engine answers: 'make run ENGINE=docker' starts a private one"
             else
@@ -60,17 +73,16 @@ choose_engine() {
                 use_processes
             fi
             ;;
-        *) die "ENGINE is '$1'; it can be docker or process" 2 ;;
     esac
 }
 
-# For tests: the engine that answers, else a private one; fails when neither can be.
+# For tests: the engine that answers, else a private one. Fails with 1 when none can be had, and with 2
+# when there is one, but not the image on it.
 test_engine() {
     if find_engine; then
-        use_engine "$FOUND"
-    elif [ "$(id -u)" = 0 ]; then
-        private_engine_start
-        use_engine "$PRIVATE_ENGINE" ' (private)'
+        use_engine "$FOUND" || return 2
+    elif [ "$(id -u)" = 0 ] && private_engine_start; then
+        use_engine "$PRIVATE_ENGINE" ' (private)' || return 2
     else
         return 1
     fi
@@ -90,10 +102,9 @@ need_private_engine() {
 }
 
 private_engine_start() {
-    [ "$(id -u)" = 0 ] || die "a private container engine needs root: start again as root, or with ENGINE=process" 2
     need_private_engine
     install_needs
-    local STACK=$DEV/engine us=$$
+    local STACK=$DEV/engine us=$$ status=0
     mkdir -p "$STACK/run" "$STACK/users" "$STACK/data"
     exec 8>"$STACK/run/.lock"
     flock 8
@@ -104,9 +115,13 @@ private_engine_start() {
     else
         dockerd_stop
         PRIVATE_ENGINE=unix://$(short_dir)/docker.sock
-        dockerd_start
+        dockerd_start || {
+            status=1
+            tell_with_log dockerd "dockerd did not start" || true
+        }
     fi
     exec 8>&-
+    return "$status"
 }
 
 # No bridge and no iptables: agents have no network, and another engine here would be disturbed. In a
@@ -121,9 +136,7 @@ dockerd_start() {
         '[ ! -d /run/containerd ] || mount -t tmpfs -o mode=711 tmpfs /run/containerd; exec "$@"' sh \
         dockerd --config-file "$STACK/daemon.json" --data-root "$STACK/data" --exec-root "$dir/x" \
         --pidfile "$dir/pid" -H "$PRIVATE_ENGINE" --bridge=none --iptables=false --ip6tables=false --ip-forward=false
-    if ! wait_line dockerd 'API listen on' 60 || ! engine_answers "$PRIVATE_ENGINE"; then
-        die_with_log dockerd "the private container engine did not start"
-    fi
+    wait_line dockerd 'API listen on' 60 && engine_answers "$PRIVATE_ENGINE"
 }
 
 dockerd_stop() {

@@ -13,6 +13,8 @@ DEV=$(cd "$DEV" && pwd -P)
 # Where the processes of this script keep their records, logs and data; a script may choose its own.
 STACK=$DEV
 cd "$ROOT"
+# Queries are compiled from .sqlx unless somebody says otherwise.
+export SQLX_OFFLINE=${SQLX_OFFLINE:-true}
 
 # --- words ---------------------------------------------------------------------------------------
 
@@ -25,16 +27,19 @@ die() {
     exit "${2:-1}"
 }
 
-# NAME SENTENCE: the end of a log, then the sentence.
-die_with_log() {
+# NAME SENTENCE: the end of a log, then the sentence; it's for the caller to go on or not.
+tell_with_log() {
     local log=$STACK/log/$1.log
     if [ -s "$log" ]; then
         say "--- the last lines of $log"
         tail -n 20 "$log" >&2
         say "---"
     fi
-    die "$2"
+    say "signalbox: $2"
+    return 1
 }
+
+die_with_log() { tell_with_log "$1" "$2" || exit 1; }
 
 on_terminal() { [ -t 0 ] && [ -t 1 ]; }
 
@@ -112,7 +117,7 @@ spawn_into() {
 await() {
     local sleeper
     while kill -0 "$SPAWNED" 2>/dev/null; do
-        make_waits || exit 0
+        make_waits || exit "$STATUS_OF_SIGNAL"
         sleep 1 &
         sleeper=$!
         wait -n "$SPAWNED" "$sleeper" || true
@@ -182,7 +187,7 @@ wait_line() {
     until grep -qsE -- "$2" "$log"; do
         running "$1" || { grep -qsE -- "$2" "$log" && return 0; } || return 1
         [ "$SECONDS" -le "$end" ] || return 1
-        make_waits || exit 0
+        make_waits || exit "$STATUS_OF_SIGNAL"
         pause 0.1
     done
 }
@@ -217,12 +222,13 @@ take_turn() {
     exec 8>&-
 }
 
-# COMMAND: calls it however we end, once. A signal is an orderly end, hence status 0.
+# COMMAND [STATUS]: calls it however we end, once. A signal is an orderly end, with status 0 if not told.
 at_the_end() {
     trap '' PIPE
     AT_THE_END=$1
     trap finish EXIT
-    trap 'exit 0' INT TERM HUP
+    STATUS_OF_SIGNAL=${2:-0}
+    trap 'exit $STATUS_OF_SIGNAL' INT TERM HUP
 }
 
 finish() {
@@ -318,6 +324,20 @@ need_rust() {
         die "cargo $have is too old, Signalbox needs Rust $least: update it ('rustup update stable'), or remove it and Debian's will be installed" 2
 }
 
+# Of the toolchain that is in use: Debian's packages are of no use to one from rustup.
+need_lints() {
+    case $(command -v cargo) in
+        '' | /usr/bin/cargo)
+            need cargo-fmt rustfmt-web 'to check the format'
+            need cargo-clippy rust-web-clippy 'to check the lints'
+            ;;
+        *) if command -v rustup >/dev/null; then
+            cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >&2 || true
+            cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2 || true
+        fi ;;
+    esac
+}
+
 # Installs what was noted, by the system's packages, after saying what and why.
 install_needs() {
     local entry sudo=() packages=()
@@ -382,34 +402,41 @@ system_units() {
 
 # --- Claude Code, for runs without containers ----------------------------------------------------
 
+need_claude() {
+    [ -n "${SIGNALBOX_CLAUDE:-}" ] || command -v claude >/dev/null || [ -e "$DEV/cli/version" ] ||
+        need npm 'nodejs npm' 'to install the Claude Code CLI, which the agents are'
+}
+
 # Sets SIGNALBOX_CLAUDE: the one on the PATH, else the pinned one under the development directory.
 find_claude() {
-    local version installed=$DEV/cli/node_modules/.bin/claude
+    local version
     if [ -n "${SIGNALBOX_CLAUDE:-}" ]; then
         claude_answers "$SIGNALBOX_CLAUDE" || die "SIGNALBOX_CLAUDE=$SIGNALBOX_CLAUDE doesn't answer to --version"
-        return 0
-    fi
-    if command -v claude >/dev/null && claude_answers claude; then
+    elif command -v claude >/dev/null && claude_answers claude; then
         SIGNALBOX_CLAUDE=$(command -v claude)
     else
         version=$(claude_version)
-        if [ "$(cat "$DEV/cli/version" 2>/dev/null)" != "$version" ] || ! claude_answers "$installed"; then
-            need npm 'nodejs npm' 'to install the Claude Code CLI, which the agents are'
-            install_needs
-            say "Installing Claude Code $version under $DEV/cli."
-            mkdir -p "$DEV/cli"
-            rm -f "$DEV/cli/version"
-            # Its native binary comes as an optional dependency, put in place by its own install script.
-            quiet_step claude-cli npm install --prefix "$DEV/cli" --no-audit --no-fund --include=optional \
-                --ignore-scripts=false "@anthropic-ai/claude-code@$version" ||
-                die_with_log claude-cli "npm could not install Claude Code $version"
-            claude_answers "$installed" ||
-                die_with_log claude-cli "Claude Code $version was installed, but '$installed --version' doesn't answer"
-            printf '%s\n' "$version" >"$DEV/cli/version"
+        SIGNALBOX_CLAUDE=$DEV/cli/node_modules/.bin/claude
+        if [ "$(cat "$DEV/cli/version" 2>/dev/null)" != "$version" ] || ! claude_answers "$SIGNALBOX_CLAUDE"; then
+            install_claude "$version"
         fi
-        SIGNALBOX_CLAUDE=$installed
     fi
     export SIGNALBOX_CLAUDE
+}
+
+# Its native binary comes as an optional dependency, put in place by the package's own install script.
+install_claude() {
+    need_claude
+    install_needs
+    say "Installing Claude Code $1 under $DEV/cli."
+    mkdir -p "$DEV/cli"
+    rm -f "$DEV/cli/version"
+    quiet_step claude-cli npm install --prefix "$DEV/cli" --no-audit --no-fund --include=optional \
+        --ignore-scripts=false "@anthropic-ai/claude-code@$1" ||
+        die_with_log claude-cli "npm could not install Claude Code $1"
+    claude_answers "$SIGNALBOX_CLAUDE" ||
+        die_with_log claude-cli "Claude Code $1 was installed, but '$SIGNALBOX_CLAUDE --version' doesn't answer"
+    printf '%s\n' "$1" >"$DEV/cli/version"
 }
 
 claude_answers() { DISABLE_AUTOUPDATER=1 timeout 30 "$1" --version >/dev/null 2>&1 </dev/null; }
