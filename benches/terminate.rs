@@ -52,7 +52,8 @@ impl Bench {
     }
 
     fn pid(&self, path: &str) -> i64 {
-        let inspect = self.docker.inspect_container(&Self::name(path), None::<InspectContainerOptions>);
+        let name = Self::name(path);
+        let inspect = self.docker.inspect_container(&name, None::<InspectContainerOptions>);
         let answer = self.runtime.block_on(inspect).expect("inspects");
         answer.state.and_then(|state| state.pid).filter(|pid| *pid > 0).expect("a process")
     }

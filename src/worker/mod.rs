@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::db::{self, Db};
+use crate::db::{self, Db, Lease};
 use crate::engine::Engine;
 use crate::gate::Upstream;
-use crate::model::run::{RunId, StopMode};
+use crate::model::run::{LadderTimes, RunId, StopMode};
 use crate::queue::{Notice, Queue};
 use roster::{Order, Roster};
 use supervise::Job;
@@ -55,6 +55,26 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// Its name, capacity, folder, image and model API.
     pub settings: config::Work,
+    /// How long it gives things.
+    pub times: Times,
+}
+
+/// How long a worker gives things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Each rung of the ladder.
+    pub ladder: LadderTimes,
+    /// Between two renewals of its leases; a third of a lease.
+    pub renewal: Duration,
+    /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
+    /// the lease lapses.
+    pub fence: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { ladder: LadderTimes::default(), renewal: Lease::LASTS / 3, fence: Lease::LASTS * 2 / 3 }
+    }
 }
 
 /// How a worker leaves.

@@ -15,8 +15,6 @@ use crate::model::worker::HostFacts;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Between two renewals; a third of the lease.
-const RENEWAL: Duration = Duration::from_secs(10);
 /// Between two tries when a renewal failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at the fence.
@@ -87,7 +85,7 @@ pub(super) async fn heartbeats(worker: &Worker, host: &HostFacts) {
 pub(super) async fn renewals(worker: &Worker) {
     loop {
         let renewed = renew(worker).await;
-        sleep(if renewed { RENEWAL } else { RETRY }).await;
+        sleep(if renewed { worker.parts.times.renewal } else { RETRY }).await;
     }
 }
 
@@ -123,7 +121,7 @@ async fn renew(worker: &Worker) -> bool {
 pub(super) async fn fence(worker: &Worker) {
     loop {
         sleep(LOOK).await;
-        for run in worker.roster.overdue(Instant::now()) {
+        for run in worker.roster.overdue(Instant::now(), worker.parts.times.fence) {
             worker.roster.order(run, Order { mode: StopMode::Force, cause: Cause::CutOff });
         }
     }

@@ -11,9 +11,6 @@ use super::verdict::Cause;
 use crate::db::Lease;
 use crate::model::run::{RunId, StopMode};
 
-/// A worker that can't renew by then stops its containers, before the lease can lapse.
-pub(super) const FENCES_ITSELF_AFTER: Duration = Duration::from_secs(20);
-
 /// An order to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Order {
@@ -104,9 +101,9 @@ impl Roster {
         }
     }
 
-    /// Those whose last renewal is too long ago.
-    pub(super) fn overdue(&self, now: Instant) -> Vec<RunId> {
-        let late = |entry: &Entry| now.duration_since(entry.renewed) >= FENCES_ITSELF_AFTER;
+    /// Those whose last renewal is this long ago, or longer.
+    pub(super) fn overdue(&self, now: Instant, limit: Duration) -> Vec<RunId> {
+        let late = |entry: &Entry| now.duration_since(entry.renewed) >= limit;
         self.runs().iter().filter(|(_, entry)| late(entry)).map(|(run, _)| *run).collect()
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::{self, Cell, Exit, Found, Status};
 use crate::gate::Gate;
 use crate::model::agent::Agent;
 use crate::model::event;
-use crate::model::run::{Evidence, LadderTimes, Outcome, Step, StopMode};
+use crate::model::run::{Evidence, Outcome, Step, StopMode};
 use crate::queue::Notice;
 
 /// Between two tries of an engine that doesn't answer.
@@ -386,7 +386,7 @@ impl Supervisor<'_> {
                     None => {
                         self.obey(order);
                         cause = Some(order.cause);
-                        ladder = Some(Ladder::begin(order.mode, LadderTimes::default(), Instant::now()));
+                        ladder = Some(Ladder::begin(order.mode, worker.parts.times.ladder, Instant::now()));
                     }
                     Some(ladder) if order.mode == StopMode::Force => ladder.force(Instant::now()),
                     Some(_) => {}
