@@ -1,0 +1,3 @@
+//! Engines and gates against the real thing: a Docker engine at `DOCKER_HOST`, processes, sockets.
+
+mod docker;
