@@ -9,6 +9,7 @@ use super::{Failure, say};
 use crate::config::{self, EngineKind};
 use crate::db::{Db, Role};
 use crate::engine::Engine;
+use crate::engine::docker::Docker;
 use crate::queue::Queue;
 use crate::{shutdown, telemetry, worker};
 
@@ -34,7 +35,9 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
             .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
         engine: engine(&settings)?,
         settings,
+        times: worker::Times::default(),
     };
+    let leave = worker::Leave { hand_over: shutdown.asked, stop_runs: shutdown.by_hand };
     let db = parts.db.clone();
     let (ready, told) = oneshot::channel();
     let announce = async {
@@ -42,7 +45,7 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
             say::line(format_args!("ready: worker {name}"));
         }
     };
-    let (worked, ()) = tokio::join!(worker::work(parts, shutdown, ready), announce);
+    let (worked, ()) = tokio::join!(worker::work(parts, leave, ready), announce);
     db.close().await;
     Ok(worked?)
 }
@@ -50,7 +53,11 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
 /// The engine that the configuration names.
 pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure> {
     match settings.engine {
-        EngineKind::Docker => Err(Failure::new("the Docker engine is to come")),
+        EngineKind::Docker => {
+            let docker = Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name)
+                .map_err(|error| Failure::unusable(format_args!("{error}")))?;
+            Ok(Arc::new(docker.with_image(&settings.image)))
+        }
         EngineKind::Process => {
             say::aside(
                 "signalbox: SIGNALBOX_ENGINE=process: agents run unsandboxed, as plain processes with this \
