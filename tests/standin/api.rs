@@ -89,8 +89,13 @@ async fn answer(
     asked: &Request,
     standing: &Standing,
     request_bytes: usize,
-    cues: Vec<Cue>,
+    mut cues: Vec<Cue>,
 ) -> HttpResponse {
+    // Before the first word, silence means that not even the response's head comes.
+    if let Some(Cue::Pause(length)) = cues.first() {
+        actix_web::rt::time::sleep(*length).await;
+        cues.remove(0);
+    }
     if let Some(Cue::Error {
         status,
         kind,
