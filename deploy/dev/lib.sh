@@ -89,10 +89,15 @@ recorded_pid() {
 
 running() { recorded_pid "$STACK/run/$1" >/dev/null; }
 
-# NAME COMMAND…: runs it in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
+# NAME COMMAND…: starts a service, in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
 # that it writes itself before it begins, and with its words in its log. A shell's background children
 # ignore SIGINT, and so would all of theirs: hence the reset.
 spawn() {
+    spawn_logged "$@"
+    disown "$SPAWNED"
+}
+
+spawn_logged() {
     local name=$1
     shift
     mkdir -p "$STACK/log"
@@ -138,7 +143,7 @@ step() {
 # The same, told to a log.
 quiet_step() {
     local name=$1 status=0
-    spawn "$@"
+    spawn_logged "$@"
     await || status=$?
     rm -f "$STACK/run/$name"
     return "$status"
