@@ -37,8 +37,13 @@ fn serve_bare(database_url: String) -> String {
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let pool = PgPoolOptions::new().test_before_acquire(false).connect(&database_url).await.expect("connects");
-            let app = move || App::new().app_data(web::Data::new(pool.clone())).route("/", web::get().to(bare));
+            let pool = PgPoolOptions::new()
+                .test_before_acquire(false)
+                .connect(&database_url)
+                .await
+                .expect("connects");
+            let app =
+                move || App::new().app_data(web::Data::new(pool.clone())).route("/", web::get().to(bare));
             HttpServer::new(app).workers(2).listen(listener).expect("listens").run().await
         })
     });
@@ -48,8 +53,12 @@ fn serve_bare(database_url: String) -> String {
 fn seeded(name: &str, runs: u32) -> String {
     let url = fresh_database(name);
     let runs = runs.to_string();
-    assert!(signalbox(&["seed", "--runs", &runs, "--events", "1000"], &url).status().expect("runs").success());
-    assert!(Command::new("psql").args(["-qX", &url, "-c", "vacuum analyze"]).status().expect("psql").success());
+    assert!(
+        signalbox(&["seed", "--runs", &runs, "--events", "1000"], &url).status().expect("runs").success()
+    );
+    assert!(
+        Command::new("psql").args(["-qX", &url, "-c", "vacuum analyze"]).status().expect("psql").success()
+    );
     url
 }
 

@@ -12,8 +12,9 @@ const PASSWORD: &str = "levers in a quiet room";
 
 /// A variable that `deploy/dev/with-stores` sets.
 pub fn env(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} isn't set; run this by deploy/dev/with-stores, as `make bench` does"))
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} isn't set; run this by deploy/dev/with-stores, as `make bench` does")
+    })
 }
 
 /// A process of ours that is ended when it goes out of scope.
@@ -73,7 +74,8 @@ pub fn fresh_database(name: &str) -> String {
     let (server, _) = base.rsplit_once('/').expect("a path");
     let url = format!("{server}/{name}");
     assert!(signalbox(&["migrate"], &url).status().expect("runs").success());
-    let mut add = signalbox(&["superuser", "add", "bench"], &url).stdin(Stdio::piped()).spawn().expect("runs");
+    let mut add =
+        signalbox(&["superuser", "add", "bench"], &url).stdin(Stdio::piped()).spawn().expect("runs");
     writeln!(add.stdin.take().expect("piped"), "{PASSWORD}").expect("takes a password");
     assert!(add.wait().expect("ends").success());
     url

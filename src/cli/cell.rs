@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::engine::process::shim;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -11,5 +12,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Failure> {
-    Err(Failure::new(format_args!("{}: to come", args.dir.display())))
+    shim::main(&args.dir).map_err(|error| Failure::new(format_args!("{error:#}")))?;
+    Ok(0)
 }

@@ -11,14 +11,8 @@ use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 
 /// Headers a test may want to see, keys among them: what comes here is only ever made up.
-const HEADERS: [&str; 6] = [
-    "x-api-key",
-    "authorization",
-    "user-agent",
-    "anthropic-version",
-    "host",
-    "x-stainless-retry-count",
-];
+const HEADERS: [&str; 6] =
+    ["x-api-key", "authorization", "user-agent", "anthropic-version", "host", "x-stainless-retry-count"];
 
 #[derive(Clone)]
 pub struct Recorder {
@@ -32,20 +26,11 @@ impl Recorder {
             .map(|path| OpenOptions::new().create(true).append(true).open(path))
             .transpose()?
             .map(|file| Arc::new(Mutex::new(file)));
-        Ok(Self {
-            file,
-            requests: Arc::new(AtomicU64::new(0)),
-        })
+        Ok(Self { file, requests: Arc::new(AtomicU64::new(0)) })
     }
 
     /// Writes down that a request came, and gives the entry its end is noted on.
-    pub fn arrived(
-        &self,
-        request: &HttpRequest,
-        scenario: &str,
-        turn: usize,
-        bytes: usize,
-    ) -> Entry {
+    pub fn arrived(&self, request: &HttpRequest, scenario: &str, turn: usize, bytes: usize) -> Entry {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.write(&json!({
             "request": number,
@@ -90,9 +75,7 @@ fn headers(request: &HttpRequest) -> Map<String, Value> {
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

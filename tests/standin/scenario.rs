@@ -47,17 +47,9 @@ pub enum Step {
     /// Silence.
     Pause { ms: Scalar },
     /// An error in place of a reply; only as a turn's first step.
-    Error {
-        status: u16,
-        kind: String,
-        message: String,
-        retry_after_s: Option<Scalar>,
-    },
+    Error { status: u16, kind: String, message: String, retry_after_s: Option<Scalar> },
     /// What the reply says it stopped for, when it isn't the usual reason.
-    Stop {
-        reason: String,
-        details: Option<Value>,
-    },
+    Stop { reason: String, details: Option<Value> },
     /// The connection breaks here.
     Cut,
 }
@@ -138,10 +130,7 @@ impl Shelf {
     }
 
     fn put(&mut self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
-        let Some(name) = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix(".json"))
-        else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else {
             return Ok(());
         };
         let scenario: Scenario =
@@ -161,23 +150,15 @@ mod tests {
     #[test]
     fn every_promised_scenario_is_on_the_shelf() {
         let shelf = Shelf::open(None).unwrap();
-        for name in [
-            "answer", "tool", "think", "loop", "flood", "stubborn", "limit", "refuse", "cut",
-        ] {
-            assert!(
-                shelf.get(name).is_some(),
-                "{name} is missing from {:?}",
-                shelf.names()
-            );
+        for name in ["answer", "tool", "think", "loop", "flood", "stubborn", "limit", "refuse", "cut"] {
+            assert!(shelf.get(name).is_some(), "{name} is missing from {:?}", shelf.names());
         }
     }
 
     #[test]
     fn a_misspelt_step_is_refused_by_name() {
         let content = br#"{"about": "x", "turns": [{"steps": [{"tolo": {}}]}]}"#;
-        let error = Shelf(BTreeMap::new())
-            .put(Path::new("odd.json"), content)
-            .unwrap_err();
+        let error = Shelf(BTreeMap::new()).put(Path::new("odd.json"), content).unwrap_err();
         assert!(format!("{error:#}").contains("tolo"), "{error:#}");
     }
 }
