@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{Db, Result, within};
+use super::{Db, Result, Superuser, within};
 
 /// SHA-256 of a session's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,5 +61,24 @@ impl Db {
         within(sqlx::query!("delete from sessions where token_hash = $1", &hash.0[..]).execute(&self.pool))
             .await
             .map(drop)
+    }
+
+    /// Ends every session of one's own.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn end_sessions(&self, by: &Superuser, address: Option<&str>) -> Result<()> {
+        within(
+            sqlx::query!(
+                "with gone as (delete from sessions where user_id = $1)
+                 insert into audit (who, what, address) values ($2, 'signed out everywhere', $3)",
+                by.id(),
+                by.name(),
+                address
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
     }
 }

@@ -1,12 +1,41 @@
 //! The pages.
+//!
+//! A request passes, from the outside in: the headers and the log ([`headers`]), the known hosts ([`origin`]), the
+//! routes below. What isn't public lies in one scope behind [`guard::require_superuser`], which asks who it is, may
+//! they, and does it come from our own page, before the body is read and before routing tells anything.
 
-use std::net::{IpAddr, TcpListener};
+mod account;
+mod address;
+mod agents;
+mod assets;
+mod audit;
+mod error;
+mod events;
+mod fleet;
+mod form;
+mod guard;
+mod headers;
+mod health;
+mod login;
+mod origin;
+mod page;
+mod runs;
+mod server;
+mod session;
+mod throttle;
+mod workers;
 
-use tokio_util::sync::CancellationToken;
+use std::net::IpAddr;
+
+use actix_web::guard::{Any, Get, Guard, Head, Post};
+use actix_web::middleware::from_fn;
+use actix_web::web::{get, post, resource, scope, to};
 
 use crate::config::Origin;
 use crate::db::Db;
 use crate::queue::Queue;
+
+pub use server::serve;
 
 /// What the pages need from outside.
 #[derive(Clone)]
@@ -21,10 +50,54 @@ pub struct Site {
     pub trusted_proxies: Vec<IpAddr>,
 }
 
-/// Serves the pages on a socket that the caller has bound, until `shutdown`.
-///
-/// # Errors
-/// When the server can't start.
-pub async fn serve(_listener: TcpListener, _site: Site, _shutdown: CancellationToken) -> std::io::Result<()> {
-    Err(std::io::Error::other("to come"))
+/// Every route there is.
+pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
+    let (door, inside) = (session::middleware(site), session::middleware(site));
+    move |app| {
+        // public(): a method or a file that isn't named here is not found here, and so falls to the guarded scope.
+        app.service(resource("/healthz").guard(read()).to(server::alive))
+            .service(resource("/manifest.webmanifest").guard(read()).to(assets::manifest))
+            .service(resource("/static/{version}/{file}").guard(read()).guard(assets::Known).to(assets::file))
+            .service(resource("/login").guard(read()).to(login::form))
+            .service(
+                resource("/login")
+                    .guard(Post())
+                    .app_data(form::limit(login::FORM_MAX))
+                    .wrap(door)
+                    .wrap(from_fn(origin::require_ours))
+                    .to(login::sign_in),
+            );
+
+        // superuser(): everything else, also what doesn't exist.
+        app.service(
+            scope("")
+                .service(resource("/").route(get().to(runs::index)))
+                .service(
+                    resource("/runs").app_data(form::limit(runs::FORM_MAX)).route(post().to(runs::start)),
+                )
+                .service(resource("/runs/new").route(get().to(runs::form)))
+                .service(resource("/runs/{id}").route(get().to(runs::show)))
+                .service(resource("/runs/{id}/events").route(get().to(events::stream)))
+                .service(
+                    resource("/runs/{id}/terminate")
+                        .route(get().to(runs::confirm))
+                        .route(post().to(runs::terminate)),
+                )
+                .service(resource("/workers").route(get().to(workers::index)))
+                .service(resource("/health").route(get().to(health::index)))
+                .service(resource("/agents").route(get().to(agents::index)))
+                .service(resource("/audit").route(get().to(audit::index)))
+                .service(resource("/account").route(get().to(account::index)))
+                .service(resource("/account/password").route(post().to(account::change_password)))
+                .service(resource("/account/sessions").route(post().to(account::end_sessions)))
+                .service(resource("/logout").route(post().to(login::sign_out)))
+                .default_service(to(page::nothing_here))
+                .wrap(from_fn(guard::require_superuser))
+                .wrap(inside),
+        );
+    }
+}
+
+fn read() -> impl Guard {
+    Any(Get()).or(Head())
 }

@@ -1,0 +1,69 @@
+//! What a request brings: forms, read within a size and a time, and the numbers of runs.
+
+use std::future::{Future, Ready, ready};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::error::UrlencodedError;
+use actix_web::web::FormConfig;
+use actix_web::{FromRequest, HttpRequest};
+use serde::de::DeserializeOwned;
+
+use super::error::Error;
+use crate::model::run::RunId;
+
+/// The longest that a form may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A page's own limit, in bytes as they are sent.
+pub(crate) fn limit(bytes: usize) -> FormConfig {
+    FormConfig::default().limit(bytes).error_handler(|error, _| Error::from(error).into())
+}
+
+/// A form, whole.
+pub(crate) struct Form<T>(T);
+
+impl<T> Deref for Form<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl From<UrlencodedError> for Error {
+    fn from(error: UrlencodedError) -> Self {
+        match error {
+            UrlencodedError::Overflow { .. } => Self::TooLarge,
+            _ => Self::Invalid("The form can't be read.".into()),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let reading = actix_web::web::Form::<T>::from_request(request, payload);
+        Box::pin(async move {
+            match tokio::time::timeout(ARRIVES_WITHIN, reading).await {
+                Ok(read) => Ok(Self(read?.into_inner())),
+                Err(_) => Err(Error::TooSlow.into()),
+            }
+        })
+    }
+}
+
+/// The run that a path names as `{id}`; anything but a number, written as we write it, is not found.
+impl FromRequest for RunId {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("id").unwrap_or_default();
+        let id = text.parse().ok().filter(|id: &Self| id.to_string() == text);
+        ready(id.ok_or_else(|| Error::NotFound.into()))
+    }
+}

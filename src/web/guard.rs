@@ -1,0 +1,41 @@
+//! The guard: who is it, may they, and does it come from our own page.
+
+use std::future::{Ready, ready};
+
+use actix_session::Session;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+
+use super::error::Error;
+use super::origin::{self, Ours};
+use super::{Site, session};
+use crate::db::Superuser;
+
+/// Lets superusers pass, and nobody else. The user's row is read again for each request, so that disabling or demoting
+/// somebody bites at their next click.
+pub(crate) async fn require_superuser(
+    session: Session,
+    site: Data<Site>,
+    ours: Data<Ours>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let user = session::user(&session).ok_or(Error::SignIn)?;
+    let by = site.db.superuser(user).await.map_err(Error::from)?.ok_or(Error::Forbidden)?;
+    origin::check(&ours, &request)?;
+    request.extensions_mut().insert(by);
+    next.call(request).await
+}
+
+/// The proof, as handlers ask for it. Outside the guarded scope there is none to be had.
+impl FromRequest for Superuser {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(request.extensions().get::<Self>().cloned().ok_or_else(|| Error::SignIn.into()))
+    }
+}

@@ -1,0 +1,69 @@
+//! The only place where a template becomes an answer.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use askama::Template;
+
+use super::error::{Error, Result};
+use super::fleet::Notice;
+use crate::db::Superuser;
+
+/// The type of every page.
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+
+/// The places that the navigation leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The runs.
+    Runs,
+    /// The workers.
+    Workers,
+    /// The health of it all.
+    Health,
+    /// The agents.
+    Agents,
+    /// The audit.
+    Audit,
+    /// One's own account.
+    Account,
+}
+
+/// What `layout.html` needs around every page. It is made from the proof, so a page inside the layout can't be made
+/// without having asked who it is for; [`super::fleet::Fleet::frame`] makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    /// Who is signed in.
+    pub(crate) by: String,
+    /// What must be said of the fleet on every page.
+    pub(crate) notice: Notice,
+    /// Where in the navigation this page is.
+    pub(crate) here: Place,
+}
+
+impl Frame {
+    /// The frame around a page for this person.
+    pub(crate) fn new(by: &Superuser, notice: Notice, here: Place) -> Self {
+        Self { by: by.name().to_owned(), notice, here }
+    }
+}
+
+/// A page.
+pub(crate) fn show(page: &impl Template) -> Result<HttpResponse> {
+    show_as(StatusCode::OK, page)
+}
+
+/// A page with a status of its own.
+pub(crate) fn show_as(status: StatusCode, page: &impl Template) -> Result<HttpResponse> {
+    Ok(HttpResponse::build(status).content_type(HTML).body(page.render()?))
+}
+
+/// On to another page, with GET.
+pub(crate) fn go_to(path: &str) -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, path)).finish()
+}
+
+/// The answer to every path that isn't there.
+pub(crate) async fn nothing_here(_by: Superuser) -> Result<HttpResponse> {
+    Err(Error::NotFound)
+}

@@ -1,0 +1,88 @@
+//! The server: from a bound socket to its shutdown.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpResponse, HttpServer};
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::Fleet;
+use super::origin::{self, Ours};
+use super::throttle::Throttle;
+use super::{Site, headers, routes};
+use crate::password::Passwords;
+use crate::queue::Notice;
+
+/// How long a request may take to send its head.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many seconds open requests are given at shutdown.
+const GRACE_S: u64 = 5;
+
+/// How often leases that have lapsed are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Serves the pages on a socket that the caller has bound, until `shutdown`.
+///
+/// # Errors
+/// When the server can't start.
+pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> std::io::Result<()> {
+    let ours = Data::new(Ours::new(&site.origin, listener.local_addr()?));
+    let (fleet, throttle) = (Data::new(Fleet::default()), Data::new(Throttle::default()));
+    let (passwords, told) = (Data::new(Passwords::default()), Data::new(shutdown.clone()));
+    let shared = Data::new(site.clone());
+    // The first stranger with a name that nobody has shall wait no longer than the second.
+    let warm = passwords.clone();
+    tokio::spawn(async move { warm.matches(String::new(), None).await.map(drop) });
+
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(shared.clone())
+            .app_data(ours.clone())
+            .app_data(fleet.clone())
+            .app_data(throttle.clone())
+            .app_data(passwords.clone())
+            .app_data(told.clone())
+            .configure(routes(&shared))
+            .wrap(from_fn(origin::require_known_host))
+            .wrap(from_fn(headers::outermost))
+    })
+    .workers(2)
+    .client_request_timeout(HEAD_WITHIN)
+    .shutdown_timeout(GRACE_S)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+
+    let handle = server.handle();
+    let stop = async {
+        shutdown.cancelled().await;
+        handle.stop(true).await;
+    };
+    let (served, ..) = tokio::join!(server, stop, lose_lapsed(&site, &shutdown));
+    served
+}
+
+/// Says that the server is there, and nothing else.
+pub(crate) async fn alive() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok")
+}
+
+/// Finds runs whose worker fell silent, also when no other worker is left to notice.
+async fn lose_lapsed(site: &Site, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        match site.db.lose_lapsed().await {
+            Ok(lost) => {
+                for run in lost {
+                    tracing::warn!(%run, "run lost");
+                    // The page finds out by itself, only later.
+                    let _ = site.queue.notice(Notice::Changed(run)).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "lapsed leases can't be looked for"),
+        }
+    }
+}
