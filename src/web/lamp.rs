@@ -1,6 +1,7 @@
 //! The lamp of a run: a shape, a tone and a word, so that colour never speaks alone.
 
 use crate::model::run::{Outcome, State};
+use crate::model::worker::Worker;
 
 /// What a lamp shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,5 +44,40 @@ impl Lamp {
             State::Lost => "lost",
         };
         Self { beside: Some(beside), alarm: true, ..lamp("unconfirmed", "bad", "Stop unconfirmed") }
+    }
+}
+
+/// The lamp of a part: a worker, a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sign {
+    /// The symbol in `templates/_sprite.html`.
+    pub(crate) shape: &'static str,
+    /// The class that colours it.
+    pub(crate) tone: &'static str,
+    /// What it says.
+    pub(crate) word: &'static str,
+}
+
+impl Sign {
+    /// It answers.
+    pub(crate) const ALIVE: Self = Self { shape: "running", tone: "go", word: "Alive" };
+    /// It doesn't.
+    pub(crate) const DEAD: Self = Self { shape: "failed", tone: "bad", word: "Dead" };
+    /// It answers, but a human should look.
+    pub(crate) const TROUBLE: Self = Self { shape: "lost", tone: "wait", word: "Trouble" };
+    /// It was alive less than a day ago.
+    pub(crate) const SILENT: Self = Self { shape: "lost", tone: "wait", word: "Silent" };
+    /// It hasn't been heard of for a day, and holds nothing.
+    pub(crate) const GONE: Self = Self { shape: "terminated", tone: "off", word: "Gone" };
+
+    /// What a worker's last words say.
+    pub(crate) fn of_worker(worker: &Worker) -> Self {
+        const DAY_S: f64 = 86_400.0;
+        match worker {
+            worker if worker.is_alive() && worker.facts.engine_ok => Self::ALIVE,
+            worker if worker.is_alive() => Self::TROUBLE,
+            worker if worker.holds > 0 || worker.silent_s < DAY_S => Self::SILENT,
+            _ => Self::GONE,
+        }
     }
 }

@@ -103,6 +103,11 @@ pub(crate) fn count(n: i64) -> String {
     out
 }
 
+/// Thousandths of something, as a decimal number.
+pub(crate) fn thousandths(n: i64) -> String {
+    format!("{}", n as f64 / 1000.0)
+}
+
 /// A small count as a word, as sentences begin with it.
 pub(crate) fn word(n: usize) -> String {
     const WORDS: [&str; 13] = [
