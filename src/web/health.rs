@@ -71,7 +71,14 @@ impl<T> Measured<T> {
             Err(error) => (Sign::DEAD, vec![("It says", error.clone())]),
         };
         let took = format!("{:.1} ms", self.took.as_secs_f64() * 1000.0);
-        Part { name: name.to_owned(), sign, well: sign.tone != "bad" && sign.tone != "wait", facts, at: self.at, took }
+        Part {
+            name: name.to_owned(),
+            sign,
+            well: sign.tone != "bad" && sign.tone != "wait",
+            facts,
+            at: self.at,
+            took,
+        }
     }
 }
 
@@ -86,7 +93,9 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
     );
     let mut parts = vec![
         postgres.part("Postgres", |()| (Sign::ALIVE, vec![("Holds", "the truth".to_owned())])),
-        redis.part("Redis", |()| (Sign::ALIVE, vec![("Holds", "the nudge; loses nothing when it is away".to_owned())])),
+        redis.part("Redis", |()| {
+            (Sign::ALIVE, vec![("Holds", "the nudge; loses nothing when it is away".to_owned())])
+        }),
         depth.part("Queue", queue),
     ];
     if workers.answer.is_err() {
@@ -103,7 +112,8 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
 async fn workers(site: &Site, by: &Superuser) -> (Measured<Vec<Worker>>, Vec<Measured<i64>>) {
     let workers = measure(site.db.workers(by)).await;
     let list = workers.answer.as_deref().unwrap_or_default();
-    let waiting = join_all(list.iter().map(|worker| measure(site.queue.commands_waiting(&worker.name)))).await;
+    let waiting =
+        join_all(list.iter().map(|worker| measure(site.queue.commands_waiting(&worker.name)))).await;
     (workers, waiting)
 }
 
@@ -168,7 +178,9 @@ fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: &[Worker]) -> V
         troubles.push("Runs wait long.".to_owned());
     }
     if dead("Redis") {
-        troubles.push("Redis doesn’t answer: a stop takes up to two seconds longer, and is lost never.".to_owned());
+        troubles.push(
+            "Redis doesn’t answer: a stop takes up to two seconds longer, and is lost never.".to_owned(),
+        );
     }
     troubles
 }
@@ -177,7 +189,11 @@ fn sentence(troubles: &[String], workers: &[Worker]) -> (String, String) {
     match troubles {
         [] => {
             let alive = workers.iter().filter(|worker| worker.is_alive()).count();
-            let workers = if alive == 1 { "one worker".to_owned() } else { format!("{} workers", show::word(alive).to_lowercase()) };
+            let workers = if alive == 1 {
+                "one worker".to_owned()
+            } else {
+                format!("{} workers", show::word(alive).to_lowercase())
+            };
             ("All is well.".to_owned(), format!("Postgres, Redis and {workers} answer."))
         }
         [first, rest @ ..] => (first.clone(), rest.join(" ")),
