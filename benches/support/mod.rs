@@ -1,6 +1,8 @@
 //! What the benches share: processes to measure, a plain HTTP client that adds little, and honest statistics.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that can't go on ends here")]
+#![allow(clippy::disallowed_methods, reason = "benches are told by the environment where the stores are")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
