@@ -132,7 +132,9 @@ impl Error {
             Self::Method => {
                 ("This page doesn't take requests of that kind.", NOTHING, "Go back to the runs.")
             }
-            Self::Invalid(what) | Self::Unprocessable(what) | Self::Conflict(what) => (what, NOTHING, "Go back and look again."),
+            Self::Invalid(what) | Self::Unprocessable(what) | Self::Conflict(what) => {
+                (what, NOTHING, "Go back and look again.")
+            }
             Self::TooLarge => {
                 ("The form is larger than this page takes.", NOTHING, "Go back and shorten it.")
             }

@@ -69,8 +69,20 @@ impl<T> Measured<T> {
             Ok(answer) => says(answer),
             Err(error) => (Sign::DEAD, vec![("It says", error.clone())]),
         };
+<<<<<<< HEAD
         facts.push(("Answered in", format!("{:.1} ms", self.took.as_secs_f64() * 1000.0)));
         Part { name: name.to_owned(), sign, well: sign.tone != "bad" && sign.tone != "wait", facts, at: self.at }
+=======
+        let took = format!("{:.1} ms", self.took.as_secs_f64() * 1000.0);
+        Part {
+            name: name.to_owned(),
+            sign,
+            well: sign.tone != "bad" && sign.tone != "wait",
+            facts,
+            at: self.at,
+            took,
+        }
+>>>>>>> main
     }
 }
 
@@ -85,7 +97,13 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
     );
     let mut parts = vec![
         postgres.part("Postgres", |()| (Sign::ALIVE, vec![("Holds", "the truth".to_owned())])),
+<<<<<<< HEAD
         redis.part("Redis", |()| (Sign::ALIVE, vec![("Holds", "the nudge".to_owned())])),
+=======
+        redis.part("Redis", |()| {
+            (Sign::ALIVE, vec![("Holds", "the nudge; loses nothing when it is away".to_owned())])
+        }),
+>>>>>>> main
         depth.part("Queue", queue),
     ];
     if workers.answer.is_err() {
@@ -102,7 +120,8 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
 async fn workers(site: &Site, by: &Superuser) -> (Measured<Vec<Worker>>, Vec<Measured<i64>>) {
     let workers = measure(site.db.workers(by)).await;
     let list = workers.answer.as_deref().unwrap_or_default();
-    let waiting = join_all(list.iter().map(|worker| measure(site.queue.commands_waiting(&worker.name)))).await;
+    let waiting =
+        join_all(list.iter().map(|worker| measure(site.queue.commands_waiting(&worker.name)))).await;
     (workers, waiting)
 }
 
@@ -168,7 +187,9 @@ fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: &[Worker]) -> V
         troubles.push("Runs wait long.".to_owned());
     }
     if dead("Redis") {
-        troubles.push("Redis doesn’t answer: a stop takes up to two seconds longer, and is lost never.".to_owned());
+        troubles.push(
+            "Redis doesn’t answer: a stop takes up to two seconds longer, and is lost never.".to_owned(),
+        );
     }
     troubles
 }
@@ -177,7 +198,11 @@ fn sentence(troubles: &[String], workers: &[Worker]) -> (String, String) {
     match troubles {
         [] => {
             let alive = workers.iter().filter(|worker| worker.is_alive()).count();
-            let workers = if alive == 1 { "one worker".to_owned() } else { format!("{} workers", show::word(alive).to_lowercase()) };
+            let workers = if alive == 1 {
+                "one worker".to_owned()
+            } else {
+                format!("{} workers", show::word(alive).to_lowercase())
+            };
             ("All is well.".to_owned(), format!("Postgres, Redis and {workers} answer."))
         }
         [first, rest @ ..] => (first.clone(), rest.join(" ")),

@@ -80,8 +80,16 @@ fn wished(stop: &StopWish, now: OffsetDateTime) -> Stop {
 
 fn delivered(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
     let worker = run.worker.as_deref().unwrap_or("A worker");
-    let blank = Stop { mark: Mark::Due, tone: "", name: "Not delivered yet", at: None, plus: None, text: String::new() };
-    let nobody = |text: String| Stop { mark: Mark::NotNeeded, name: "Not delivered", text, ..blank_of(&blank) };
+    let blank = Stop {
+        mark: Mark::Due,
+        tone: "",
+        name: "Not delivered yet",
+        at: None,
+        plus: None,
+        text: String::new(),
+    };
+    let nobody =
+        |text: String| Stop { mark: Mark::NotNeeded, name: "Not delivered", text, ..blank_of(&blank) };
     match run.progress.delivered_at {
         Some(at) => {
             let gate = match run.progress.egress_cut_at {
@@ -105,7 +113,9 @@ fn delivered(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
         None if run.state == State::Lost => {
             Stop { text: format!("{worker} is silent; it finds the wish when it is back."), ..blank }
         }
-        None => Stop { text: format!("On its way to {worker}, which looks every 2 s by itself too."), ..blank },
+        None => {
+            Stop { text: format!("On its way to {worker}, which looks every 2 s by itself too."), ..blank }
+        }
     }
 }
 
@@ -143,10 +153,12 @@ fn words(proof: &Evidence) -> String {
     };
     let rung = match proof.step {
         Step::NeverStarted => return "It never had a container.".to_owned(),
-        Step::Absent => return match container {
-            Some(container) => format!("The engine has no container {container}."),
-            None => "The engine has no container of this run.".to_owned(),
-        },
+        Step::Absent => {
+            return match container {
+                Some(container) => format!("The engine has no container {container}."),
+                None => "The engine has no container of this run.".to_owned(),
+            };
+        }
         Step::ByItself => "by itself",
         Step::Sigint => "after SIGINT",
         Step::Sigterm => "after SIGTERM",

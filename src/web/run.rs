@@ -174,7 +174,10 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         figure("By its own clock", own),
         Figure {
             beside: evidence.and_then(|evidence| evidence.signal()),
-            ..figure("Exit code", evidence.and_then(|evidence| evidence.exit_code).map(|code| code.to_string()))
+            ..figure(
+                "Exit code",
+                evidence.and_then(|evidence| evidence.exit_code).map(|code| code.to_string()),
+            )
         },
     ];
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
@@ -261,7 +264,9 @@ pub(crate) async fn terminate(
     let mode = match said.mode.as_deref() {
         None => StopMode::Graceful,
         Some(word) => word.parse().map_err(|_| {
-            Error::Unprocessable(format!("A run can be stopped by \"graceful\" or \"force\", not by {word:?}."))
+            Error::Unprocessable(format!(
+                "A run can be stopped by \"graceful\" or \"force\", not by {word:?}."
+            ))
         })?,
     };
     let typed = said.reason.trim();

@@ -108,10 +108,9 @@ pub(crate) async fn index(
     fleet: Data<Fleet>,
     asked: Query<Asked>,
 ) -> Result<HttpResponse> {
-    let filter: RunFilter = asked
-        .state
-        .parse()
-        .map_err(|_| Error::Unprocessable(format!("Runs can’t be {:?}; there is no such filter.", asked.state)))?;
+    let filter: RunFilter = asked.state.parse().map_err(|_| {
+        Error::Unprocessable(format!("Runs can’t be {:?}; there is no such filter.", asked.state))
+    })?;
     let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
     let page = site.db.runs_page(&by, filter, cursor).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
@@ -234,7 +233,8 @@ pub(crate) async fn form(
 /// Marks a form, so that the same one sent twice starts one run.
 fn fresh_token() -> Result<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -111,7 +111,8 @@ pub(crate) fn thousandths(n: i64) -> String {
 /// A small count as a word, as sentences begin with it.
 pub(crate) fn word(n: usize) -> String {
     const WORDS: [&str; 13] = [
-        "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
+        "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven",
+        "Twelve",
     ];
     WORDS.get(n).map_or_else(|| n.to_string(), |word| (*word).to_owned())
 }
@@ -143,7 +144,10 @@ mod tests {
 
     #[test]
     fn money_and_counts_read_well() {
-        assert_eq!((dollars(0.0012), dollars(0.0), dollars(4.184)), ("$0.0012".into(), "$0.0000".into(), "$4.18".into()));
+        assert_eq!(
+            (dollars(0.0012), dollars(0.0), dollars(4.184)),
+            ("$0.0012".into(), "$0.0000".into(), "$4.18".into())
+        );
         assert_eq!((count(0), count(999), count(1_204_000)), ("0".into(), "999".into(), "1,204,000".into()));
     }
 
