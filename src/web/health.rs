@@ -69,20 +69,10 @@ impl<T> Measured<T> {
             Ok(answer) => says(answer),
             Err(error) => (Sign::DEAD, vec![("It says", error.clone())]),
         };
-<<<<<<< HEAD
-        facts.push(("Answered in", format!("{:.1} ms", self.took.as_secs_f64() * 1000.0)));
-        Part { name: name.to_owned(), sign, well: sign.tone != "bad" && sign.tone != "wait", facts, at: self.at }
-=======
-        let took = format!("{:.1} ms", self.took.as_secs_f64() * 1000.0);
-        Part {
-            name: name.to_owned(),
-            sign,
-            well: sign.tone != "bad" && sign.tone != "wait",
-            facts,
-            at: self.at,
-            took,
-        }
->>>>>>> main
+        let took = if self.answer.is_ok() { "Answered in" } else { "Given up after" };
+        facts.push((took, format!("{:.1} ms", self.took.as_secs_f64() * 1000.0)));
+        let well = sign.tone != "bad" && sign.tone != "wait";
+        Part { name: name.to_owned(), sign, well, facts, at: self.at }
     }
 }
 
@@ -97,13 +87,10 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
     );
     let mut parts = vec![
         postgres.part("Postgres", |()| (Sign::ALIVE, vec![("Holds", "the truth".to_owned())])),
-<<<<<<< HEAD
-        redis.part("Redis", |()| (Sign::ALIVE, vec![("Holds", "the nudge".to_owned())])),
-=======
-        redis.part("Redis", |()| {
-            (Sign::ALIVE, vec![("Holds", "the nudge; loses nothing when it is away".to_owned())])
-        }),
->>>>>>> main
+        let took = if self.answer.is_ok() { "Answered in" } else { "Given up after" };
+        facts.push((took, format!("{:.1} ms", self.took.as_secs_f64() * 1000.0)));
+        let well = sign.tone != "bad" && sign.tone != "wait";
+        Part { name: name.to_owned(), sign, well, facts, at: self.at }
         depth.part("Queue", queue),
     ];
     if workers.answer.is_err() {

@@ -166,7 +166,11 @@ fn words(proof: &Evidence) -> String {
     };
     let container = container.map_or_else(|| "Its container".to_owned(), |id| format!("Container {id}"));
     // An exit by the signal that was sent says it already.
-    let rung = if proof.signal().is_some_and(|signal| rung.ends_with(signal)) { String::new() } else { format!(", {rung}") };
+    let rung = if proof.signal().is_some_and(|signal| rung.ends_with(signal)) {
+        String::new()
+    } else {
+        format!(", {rung}")
+    };
     format!("{container} {code}{rung}; confirmed by the engine.")
 }
 

@@ -45,8 +45,19 @@ pub(crate) struct Line {
 pub(crate) enum View {
     Began(String),
     Say(Clip),
-    Fold { class: &'static str, bad: bool, name: String, gist: String, lines: Option<String>, clip: Option<Clip> },
-    Last { good: bool, what: String, clip: Clip },
+    Fold {
+        class: &'static str,
+        bad: bool,
+        name: String,
+        gist: String,
+        lines: Option<String>,
+        clip: Option<Clip>,
+    },
+    Last {
+        good: bool,
+        what: String,
+        clip: Clip,
+    },
 }
 
 /// As much of a text as a page shows.
@@ -114,7 +125,8 @@ fn entries(events: Vec<Event>, whole: bool, now: OffsetDateTime) -> Vec<Entry> {
         let is_stderr = event.source == Source::Stderr;
         let mut pieces = event.pieces();
         if let [Piece::Text(text)] = pieces.as_mut_slice() {
-            let line = Line { seq: event.seq, cut: cut(event.cut), clip: Clip::new(std::mem::take(text), whole) };
+            let line =
+                Line { seq: event.seq, cut: cut(event.cut), clip: Clip::new(std::mem::take(text), whole) };
             match entries.last_mut() {
                 Some(Entry::Lines { stderr, lines, .. }) if *stderr == is_stderr => lines.push(line),
                 _ => entries.push(Entry::Lines { seq: event.seq, at, stderr: is_stderr, lines: vec![line] }),
@@ -138,7 +150,9 @@ fn view(piece: Piece, whole: bool) -> View {
             let mut said = vec!["Session began".to_owned()];
             said.extend([model].into_iter().filter(|model| !model.is_empty()));
             said.push(format!("{tools} tools"));
-            said.extend(Some(version).filter(|version| !version.is_empty()).map(|v| format!("Claude Code {v}")));
+            said.extend(
+                Some(version).filter(|version| !version.is_empty()).map(|v| format!("Claude Code {v}")),
+            );
             View::Began(said.join(" · "))
         }
         Piece::Say(text) | Piece::Text(text) => View::Say(Clip::new(text, whole)),
