@@ -293,12 +293,15 @@ work_dir() {
     fi
 }
 
-# Agents of the process engine whose worker didn't get to end them: they work in our directory, have
-# no terminal, and nobody else's process does both.
+# Agents of the process engine whose worker didn't get to end them: without a terminal, they work in our
+# directory or keep one who does.
 kill_stray_agents() {
-    local proc
+    local proc argv short
+    short=$(cat "$STACK/run/.short" 2>/dev/null) || short=$STACK
     for proc in /proc/[0-9]*; do
-        [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] || continue
+        mapfile -d '' -t argv 2>/dev/null <"$proc/cmdline" || continue
+        [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] ||
+            [[ ${argv[1]:-} == cell && ${argv[2]:-} == @("$STACK"|"$short")/work/* ]] || continue
         stat_of "${proc#/proc/}" || continue
         [ "$TERMINAL" != 0 ] || kill -s KILL "${proc#/proc/}" 2>/dev/null || true
     done
@@ -339,6 +342,13 @@ need_lints() {
     esac
 }
 
+knows_system() { command -v apt-get >/dev/null && (. /etc/os-release && [[ " $ID ${ID_LIKE:-} " == *" debian "* ]]); }
+
+can_install() {
+    knows_system || return 1
+    [ "$(id -u)" = 0 ] || if on_terminal; then sudo -v; else sudo -n true; fi 2>/dev/null
+}
+
 # Installs what was noted, by the system's packages, after saying what and why.
 install_needs() {
     local entry sudo=() packages=()
@@ -350,14 +360,10 @@ install_needs() {
         packages+=(${entry%%$'\t'*})
     done
     NEEDS=()
-    if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE:-} " == *" debian "* ]]); then
+    knows_system ||
         die "this isn't a Debian, so these can't be installed from here: install what they are called on your system, and start again" 2
-    fi
-    if [ "$(id -u)" != 0 ]; then
-        if on_terminal; then sudo -v; else sudo -n true; fi 2>/dev/null ||
-            die "only root can install them: apt-get install ${packages[*]}" 2
-        sudo=(sudo)
-    fi
+    can_install || die "only root can install them: apt-get install ${packages[*]}" 2
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
     say "Installing them with apt-get; their own services are not started."
     quiet_services_begin "${sudo[@]}"
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=300)
@@ -458,3 +464,5 @@ target_dir() {
 . "$ROOT/deploy/dev/stores.sh"
 # shellcheck source=deploy/dev/engine.sh
 . "$ROOT/deploy/dev/engine.sh"
+# shellcheck source=deploy/dev/site.sh
+. "$ROOT/deploy/dev/site.sh"
