@@ -86,6 +86,9 @@ recorded() {
 
 running() { recorded "$STACK/run/$1"; }
 
+# Whether this stack has records, of what runs or of what a killed script left.
+left_something() { compgen -G "$STACK/run/[a-z]*" >/dev/null; }
+
 # NAME COMMAND…: starts a service, in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
 # that it writes itself before it begins, and with its words in its log. A shell's background children
 # ignore SIGINT, and so would all of theirs: hence the reset.

@@ -3,10 +3,10 @@
 
 # Sets SIGNALBOX_BIN and CLAUDE_STANDIN to what cargo builds, unless told otherwise.
 site_programs() {
-    local target
-    target=$(target_dir)
+    local target=
+    [ -n "${SIGNALBOX_BIN:-}" ] || target=$(target_dir)
     export SIGNALBOX_BIN=${SIGNALBOX_BIN:-$target/debug/signalbox}
-    export CLAUDE_STANDIN=${CLAUDE_STANDIN:-$target/debug/examples/standin}
+    export CLAUDE_STANDIN=${CLAUDE_STANDIN:-${SIGNALBOX_BIN%/*}/examples/standin}
 }
 
 # ARGUMENT…: runs signalbox without the key, which only the worker may know.
