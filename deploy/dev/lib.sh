@@ -300,7 +300,8 @@ work_dir() {
 # directory or keep one who does.
 kill_stray_agents() {
     local proc argv short
-    short=$(cat "$STACK/run/.short" 2>/dev/null) || short=$STACK
+    short=$(cat "$STACK/run/.short" 2>/dev/null) || true
+    [ -n "$short" ] || short=$STACK
     for proc in /proc/[0-9]*; do
         mapfile -d '' -t argv 2>/dev/null <"$proc/cmdline" || continue
         [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] ||
@@ -367,7 +368,7 @@ install_needs() {
         die "this isn't a Debian, so these can't be installed from here: install what they are called on your system, and start again" 2
     can_install || die "only root can install them: apt-get install ${packages[*]}" 2
     [ "$(id -u)" = 0 ] || sudo=(sudo)
-    say "Installing them with apt-get; their own services are not started."
+    say "Installing them with apt-get; their own services are not started. Its words are in $STACK/log/packages.log."
     quiet_services_begin "${sudo[@]}"
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=300)
     quiet_step apt-update "${apt[@]}" update ||
