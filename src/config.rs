@@ -243,6 +243,19 @@ pub fn database_url(env: &Env<'_>) -> Result<SecretString, Error> {
     Ok(url.into())
 }
 
+/// Whether this installation is for this machine alone: `SIGNALBOX_ORIGIN` isn't set, or is loopback.
+///
+/// # Errors
+/// When it is set and makes no sense.
+pub fn is_local(env: &Env<'_>) -> Result<bool, Error> {
+    match env.get("SIGNALBOX_ORIGIN") {
+        Some(text) => Origin::parse(&text)
+            .map(|origin| origin.is_loopback())
+            .map_err(|problem| Error { variable: "SIGNALBOX_ORIGIN", problem }),
+        None => Ok(true),
+    }
+}
+
 impl Serve {
     /// Reads what `serve` needs.
     ///
@@ -285,13 +298,7 @@ impl Work {
             "process" => Ok(EngineKind::Process),
             other => Err(format!("{other:?} is neither docker nor process")),
         })?;
-        let remote = match env.get("SIGNALBOX_ORIGIN") {
-            Some(text) => !Origin::parse(&text)
-                .map_err(|problem| Error { variable: "SIGNALBOX_ORIGIN", problem })?
-                .is_loopback(),
-            None => false,
-        };
-        if engine == EngineKind::Process && remote {
+        if engine == EngineKind::Process && !is_local(env)? {
             let problem =
                 "process runs agents unsandboxed, for a first look only; SIGNALBOX_ORIGIN isn't loopback"
                     .into();

@@ -2,9 +2,11 @@
 
 mod agents;
 mod audit;
+mod checkup;
 mod events;
 mod lease;
 mod runs;
+mod seed;
 mod sessions;
 mod users;
 mod workers;
@@ -12,13 +14,16 @@ mod workers;
 use std::future::Future;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 pub use audit::AuditLine;
+pub use checkup::{Checkup, checkup};
 pub use events::Batch;
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
 pub use runs::{Started, Stopped};
+pub use seed::{Seed, SeedPlan};
 pub use sessions::{SessionHash, SessionUser};
 pub use users::{Credentials, Superuser, UserLine};
 pub use workers::QueueDepth;
@@ -29,6 +34,9 @@ const DEADLINE: Duration = Duration::from_millis(1500);
 
 /// How long a connection may lie unused before it is asked whether it still lives.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// The schema, step by step, as this program knows it.
+static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Whose rights a process has in Postgres; see `migrations/0007_roles.sql`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +158,21 @@ impl Db {
     /// Brings the schema up to date, as the owner that the URL names.
     ///
     /// # Errors
-    /// Postgres's own words, when it doesn't answer or refuses.
+    /// That Postgres doesn't answer within 10 s, or its own words when it refuses.
     pub async fn migrate(url: &str) -> anyhow::Result<()> {
-        let options = url.parse::<PgConnectOptions>()?.application_name("signalbox migrate");
-        let mut connection = tokio::time::timeout(Duration::from_secs(10), options.connect()).await??;
-        sqlx::migrate!().run(&mut connection).await?;
+        const PATIENCE: Duration = Duration::from_secs(10);
+        // A lock that somebody else holds isn't waited for any longer than a connection.
+        let options = url
+            .parse::<PgConnectOptions>()?
+            .application_name("signalbox migrate")
+            .options([("lock_timeout", "10s")]);
+        let mut connection = match tokio::time::timeout(PATIENCE, options.connect()).await {
+            Ok(connected) => connected.map_err(Error::from)?,
+            Err(_) => anyhow::bail!("Postgres doesn't answer: no connection within {} s", PATIENCE.as_secs()),
+        };
+        MIGRATIONS.run(&mut connection).await?;
+        // So that `signalbox doctor` can say from any login whether the schema is up to date.
+        connection.execute("grant select on _sqlx_migrations to signalbox_web, signalbox_worker").await?;
         connection.close().await?;
         Ok(())
     }

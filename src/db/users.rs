@@ -164,6 +164,27 @@ impl Db {
         .map(drop)
     }
 
+    /// Gives somebody a new password and ends their sessions; for the command line.
+    ///
+    /// # Errors
+    /// [`super::Error::NotFound`] when there is no such user.
+    pub async fn reset_password(&self, name: &UserName, password_hash: &str) -> Result<()> {
+        within(
+            sqlx::query!(
+                "with changed as (update users set password_hash = $2 where name = $1 returning id, name),
+                 gone as (delete from sessions using changed where user_id = changed.id),
+                 noted as (insert into audit (who, what, detail)
+                     select 'command line', 'password reset', name from changed)
+                 select id from changed",
+                name.as_str(),
+                password_hash
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
     /// Everybody, by name; for the command line.
     ///
     /// # Errors

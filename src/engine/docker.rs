@@ -1,1 +1,399 @@
-//! Docker.
+//! Docker's API, over a Unix socket or TCP; Podman's compatible socket is meant to work too.
+//!
+//! Each request has a connection of its own: next to what a kill costs the engine it costs nothing (see the figures in
+//! `tests/engine`), and an engine that was restarted leaves no stale connection behind.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::container::LogOutput;
+use bollard::errors::Error as ApiError;
+use bollard::models::{
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, SystemInfo, SystemVersion,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    WaitContainerOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker as Api};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::time::timeout;
+
+use super::{About, Cell, DEADLINE, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+
+/// How long an engine may take to make and start a container.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a silent connection is trusted before the engine is asked afresh.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long the API's client may take for the head of an answer. Ours are shorter; this one must not end a wait.
+const HEAD_SECONDS: u64 = 3600;
+
+const USUAL: &str = "unix:///var/run/docker.sock";
+const RUN: &str = "signalbox.run";
+const FENCE: &str = "signalbox.fence";
+const WORKER: &str = "signalbox.worker";
+const FLEET: &str = "signalbox.fleet";
+
+/// Where the agent image says which CLI it holds.
+const CLAUDE_LABEL: &str = "signalbox.claude.version";
+
+type Logs = BoxStream<'static, std::result::Result<LogOutput, ApiError>>;
+
+/// A worker's view of a Docker engine: it makes, lists and touches this worker's containers. Cheap to clone.
+#[derive(Clone)]
+pub struct Docker {
+    link: std::sync::Arc<Link>,
+    fleet: String,
+    worker: String,
+    image: Option<String>,
+}
+
+impl Docker {
+    /// An engine at `docker_host` (`unix://…` or `tcp://…`; none means Docker's usual socket). Nothing is asked yet: an
+    /// engine that is down now may be up later.
+    ///
+    /// # Errors
+    /// When the address is of another kind.
+    pub fn connect(docker_host: Option<&str>, fleet: &str, worker: &str) -> Result<Self> {
+        let host = docker_host.unwrap_or(USUAL);
+        if !host.starts_with("unix://") && !host.starts_with("tcp://") {
+            return Err(Error::Refused(format!("DOCKER_HOST {host:?} is neither unix:// nor tcp://")));
+        }
+        let link = Link { host: host.to_owned(), api: Mutex::new(None) };
+        let (fleet, worker) = (fleet.to_owned(), worker.to_owned());
+        Ok(Self { link: link.into(), fleet, worker, image: None })
+    }
+
+    /// Names the image whose label tells the CLI's version.
+    #[must_use]
+    pub fn with_image(self, image: &str) -> Self {
+        Self { image: Some(image.to_owned()), ..self }
+    }
+
+    fn labels(&self, cell: &Cell) -> HashMap<String, String> {
+        let own = [(FLEET, self.fleet.clone()), (WORKER, self.worker.clone())];
+        let all = own.into_iter().chain([(RUN, cell.run.to_string()), (FENCE, cell.fence.to_string())]);
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The CLI's version as the image's label says it; not knowing is fine.
+    async fn claude(&self, api: &Api) -> Option<String> {
+        let image = api.inspect_image(self.image.as_deref()?).await.ok()?;
+        image.config?.labels?.remove(CLAUDE_LABEL)
+    }
+
+    async fn logs(&self, container: &str) -> Result<Logs> {
+        let api = self.link.ask(DEADLINE, |api| async { Ok(api) }).await?;
+        let options =
+            LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).tail("all").build();
+        Ok(api.logs(container, Some(options)).boxed())
+    }
+
+    async fn found(&self, listed: ContainerSummary) -> Result<Option<Found>> {
+        let number = |label: &str| listed.labels.as_ref()?.get(label)?.parse().ok();
+        let (Some(container), Some(run), Some(fence)) = (listed.id.clone(), number(RUN), number(FENCE))
+        else {
+            return Ok(None);
+        };
+        let status = self.inspect(&container).await?;
+        Ok((status != Status::Absent).then_some(Found { container, run, fence, status }))
+    }
+}
+
+/// The way to an engine, made when it is first needed and again after it broke, as the engine behind it may be another
+/// one then, of another version.
+struct Link {
+    host: String,
+    api: Mutex<Option<Api>>,
+}
+
+impl Link {
+    async fn api(&self) -> Result<Api> {
+        let known = self.slot().clone();
+        if let Some(api) = known {
+            return Ok(api);
+        }
+        let api = if self.host.starts_with("unix://") {
+            Api::connect_with_unix(&self.host, HEAD_SECONDS, API_DEFAULT_VERSION)
+        } else {
+            Api::connect_with_http(&self.host, HEAD_SECONDS, API_DEFAULT_VERSION)
+        };
+        let api = api.map_err(unavailable)?.negotiate_version().await.map_err(unavailable)?;
+        *self.slot() = Some(api.clone());
+        Ok(api)
+    }
+
+    /// One question and its answer, within `deadline`.
+    async fn ask<T, F: Future<Output = Result<T>>>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(Api) -> F,
+    ) -> Result<T> {
+        let asked = async { question(self.api().await?).await };
+        let answer = timeout(deadline, asked).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable(format!("no answer within {} s", deadline.as_secs())))
+        });
+        if matches!(answer, Err(Error::Unavailable(_))) {
+            *self.slot() = None;
+        }
+        answer
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Api>> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn about(&self) -> Result<About> {
+        self.link
+            .ask(DEADLINE, |api| async move {
+                let (version, info) = (api.version().await.map_err(said)?, api.info().await.map_err(said)?);
+                let claude = self.claude(&api).await;
+                Ok(About { line: line(&version, &info), sandboxed: true, claude })
+            })
+            .await
+    }
+
+    async fn start(&self, cell: &Cell) -> Result<String> {
+        let name = format!("{}-run-{}", self.fleet, cell.run);
+        let container = cell.container(self.labels(cell));
+        self.link
+            .ask(START_DEADLINE, |api| async move {
+                let options = CreateContainerOptionsBuilder::default().name(&name).build();
+                let made = api.create_container(Some(options), container).await;
+                let id = made.map_err(|error| not_made(error, &cell.image))?.id;
+                api.start_container(&id, None::<StartContainerOptions>).await.map_err(not_started)?;
+                Ok(id)
+            })
+            .await
+    }
+
+    async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
+        self.link
+            .ask(DEADLINE, |api| async move {
+                let options = KillContainerOptionsBuilder::default().signal(signal.name()).build();
+                api.kill_container(container, Some(options)).await.map_err(|error| match status(&error) {
+                    Some(409) => Error::NotRunning,
+                    _ => said(error),
+                })
+            })
+            .await
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Status> {
+        self.link
+            .ask(DEADLINE, |api| async move {
+                match api.inspect_container(container, None::<InspectContainerOptions>).await {
+                    Ok(found) => found.state.as_ref().and_then(read).ok_or_else(|| {
+                        Error::Unavailable("it doesn't tell the container's state".to_owned())
+                    }),
+                    Err(error) => match said(error) {
+                        Error::Absent => Ok(Status::Absent),
+                        other => Err(other),
+                    },
+                }
+            })
+            .await
+    }
+
+    async fn wait(&self, container: &str) -> Result<Exit> {
+        loop {
+            let api = self.link.ask(DEADLINE, |api| async { Ok(api) }).await?;
+            let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+            let mut ended = std::pin::pin!(api.wait_container(container, Some(options)));
+            // Its answer only says when to look; the connection may also have died without a word.
+            let broken = match timeout(SILENCE, ended.next()).await {
+                Ok(Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. }))) | Err(_) => None,
+                Ok(Some(Err(error))) => Some(said(error)),
+                Ok(None) => Some(Error::Unavailable("it hung up on a wait".to_owned())),
+            };
+            match (self.inspect(container).await?, broken) {
+                (Status::Exited(exit), _) => return Ok(exit),
+                (Status::Absent, _) => return Err(Error::Absent),
+                (_, Some(error)) => return Err(error),
+                // Never started counts as not running, so the answer came at once: this must not spin.
+                (Status::Created, None) => tokio::time::sleep(Duration::from_millis(200)).await,
+                (Status::Alive, None) => {}
+            }
+        }
+    }
+
+    fn output(&self, container: &str) -> BoxStream<'static, Result<Output>> {
+        let following = Following { docker: self.clone(), container: container.to_owned(), logs: None };
+        stream::unfold(Some(following), Following::next).boxed()
+    }
+
+    async fn list(&self) -> Result<Vec<Found>> {
+        let ours = vec![format!("{FLEET}={}", self.fleet), format!("{WORKER}={}", self.worker)];
+        let filters = HashMap::from([("label", ours)]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = self
+            .link
+            .ask(DEADLINE, |api| async move { api.list_containers(Some(options)).await.map_err(said) })
+            .await?;
+        let mut found = Vec::with_capacity(listed.len());
+        for container in listed {
+            found.extend(self.found(container).await?);
+        }
+        Ok(found)
+    }
+
+    async fn remove(&self, container: &str) -> Result<()> {
+        self.link
+            .ask(DEADLINE, |api| async move {
+                // Never by force, which would kill: only the ladder kills.
+                let options = RemoveContainerOptionsBuilder::default().v(true).force(false).build();
+                match api.remove_container(container, Some(options)).await {
+                    Ok(()) => Ok(()),
+                    Err(error) if is_going(&error) => Ok(()),
+                    Err(error) => match said(error) {
+                        Error::Absent => Ok(()),
+                        other => Err(other),
+                    },
+                }
+            })
+            .await
+    }
+}
+
+/// A container's output on its way.
+struct Following {
+    docker: Docker,
+    container: String,
+    logs: Option<Logs>,
+}
+
+impl Following {
+    /// The next piece. After an error there is none: whoever wants more starts again from the first byte.
+    async fn next(following: Option<Self>) -> Option<(Result<Output>, Option<Self>)> {
+        let mut following = following?;
+        match following.piece().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(following))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Output>> {
+        let logs = match &mut self.logs {
+            Some(logs) => logs,
+            none => none.insert(self.docker.logs(&self.container).await?),
+        };
+        let mut over = false;
+        loop {
+            match timeout(SILENCE, logs.next()).await {
+                Ok(Some(Ok(LogOutput::StdOut { message }))) => return Ok(Some(Output::Stdout(message))),
+                Ok(Some(Ok(LogOutput::StdErr { message }))) => return Ok(Some(Output::Stderr(message))),
+                Ok(Some(Ok(_))) => return Err(Error::Unavailable("its log can't be read".to_owned())),
+                Ok(Some(Err(error))) => return Err(said(error)),
+                Ok(None) => break,
+                // An engine has been seen to follow the log of a container that was over, for ever.
+                Err(_) if over => return Err(Error::Unavailable("its log doesn't end".to_owned())),
+                Err(_) => over = matches!(self.docker.inspect(&self.container).await, Ok(Status::Exited(_))),
+            }
+        }
+        // An engine that shuts down ends its answers properly too.
+        match timeout(DEADLINE, self.docker.wait(&self.container)).await {
+            Ok(Ok(_)) | Ok(Err(Error::Absent)) => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::Unavailable("its log ended before the container".to_owned())),
+        }
+    }
+}
+
+/// A state, when all of it fits together.
+fn read(state: &ContainerState) -> Option<Status> {
+    use ContainerStateStatusEnum as Is;
+    let running = state.running?;
+    match state.status? {
+        Is::CREATED if !running => Some(Status::Created),
+        Is::RUNNING | Is::PAUSED | Is::RESTARTING | Is::REMOVING | Is::STOPPING => Some(Status::Alive),
+        Is::EXITED | Is::DEAD if !running && has_finished(state) => {
+            Some(Status::Exited(Exit { code: state.exit_code?, oom: state.oom_killed.unwrap_or(false) }))
+        }
+        _ => None,
+    }
+}
+
+/// Docker writes the year 1 for a time that never came.
+fn has_finished(state: &ContainerState) -> bool {
+    state.finished_at.as_deref().is_some_and(|at| !at.is_empty() && !at.starts_with("0001-"))
+}
+
+fn line(version: &SystemVersion, info: &SystemInfo) -> String {
+    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+    let cgroup = info.cgroup_version.map(|v| v.to_string()).unwrap_or_else(|| "?".to_owned());
+    let security = info.security_options.iter().flatten().map(|option| {
+        let name = option.split(',').find_map(|part| part.strip_prefix("name="));
+        name.unwrap_or(option).to_owned()
+    });
+    format!(
+        "Docker {} (API {}), {}, cgroup v{cgroup}, {}",
+        or(&version.version),
+        or(&version.api_version),
+        or(&info.architecture),
+        security.collect::<Vec<_>>().join(" "),
+    )
+}
+
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// What an answer of the API means, unless the question gives it a meaning of its own.
+fn said(error: ApiError) -> Error {
+    match &error {
+        ApiError::DockerResponseServerError { status_code: 404, message } if message.contains("ontainer") => {
+            Error::Absent
+        }
+        ApiError::DockerResponseServerError { status_code: 400..500, message } => {
+            Error::Refused(short(message))
+        }
+        _ => unavailable(error),
+    }
+}
+
+fn unavailable(error: ApiError) -> Error {
+    Error::Unavailable(short(&error.to_string()))
+}
+
+fn not_made(error: ApiError, image: &str) -> Error {
+    match &error {
+        ApiError::DockerResponseServerError { status_code: 409, .. } => Error::Exists,
+        ApiError::DockerResponseServerError { status_code: 404, .. } => {
+            Error::Refused(format!("it has no image {image:?}"))
+        }
+        _ => not_started(error),
+    }
+}
+
+/// Here a 500 is the runtime's word on this very container, so the next try would get the same.
+fn not_started(error: ApiError) -> Error {
+    match &error {
+        ApiError::DockerResponseServerError { status_code: 500, message } => Error::Refused(short(message)),
+        _ => said(error),
+    }
+}
+
+/// Whether a removal was refused because one is under way.
+fn is_going(error: &ApiError) -> bool {
+    matches!(error, ApiError::DockerResponseServerError { status_code: 409, message }
+        if message.contains("already in progress"))
+}
+
+/// One line of bearable length.
+fn short(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+}

@@ -1,0 +1,45 @@
+//! `signalbox serve`: the pages.
+
+use std::net::TcpListener;
+
+use secrecy::ExposeSecret;
+
+use super::{Failure, say};
+use crate::config::{self, Origin};
+use crate::db::{Db, Role};
+use crate::queue::Queue;
+use crate::{shutdown, telemetry, web};
+
+/// Connections to Postgres. A page holds one for a few milliseconds.
+const POOL: u32 = 10;
+
+pub(super) fn run() -> Result<(), Failure> {
+    let env = config::env();
+    let config = config::Serve::from_env(&env)?;
+    telemetry::start(&config::log_filter(&env))
+        .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LOG: {error}")))?;
+    let listener = TcpListener::bind(config.listen)
+        .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LISTEN: {}: {error}", config.listen)))?;
+    actix_web::rt::System::new().block_on(serve(config, listener))
+}
+
+async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failure> {
+    let shutdown = shutdown::on_signal()?;
+    let stores = &config.stores;
+    let address = listener.local_addr()?;
+    let site = web::Site {
+        db: Db::new(stores.database_url.expose_secret(), Role::Web, POOL)
+            .map_err(|error| Failure::unusable(format_args!("DATABASE_URL: {error}")))?,
+        queue: Queue::new(stores.redis_url.expose_secret(), &stores.fleet)
+            .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
+        origin: config.origin.unwrap_or_else(|| Origin::of_loopback(address)),
+        trusted_proxies: config.trusted_proxies,
+    };
+    tracing::info!(%address, origin = %site.origin, "serving");
+    // The port is open: whoever connects from here on is answered as soon as the server takes it up.
+    say::line(format_args!("ready: {}", site.origin));
+    let db = site.db.clone();
+    web::serve(listener, site, shutdown.asked).await?;
+    db.close().await;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! An engine that lies, stammers, hangs up or says nothing: never evidence of an end, always within the deadline.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use signalbox::engine::docker::Docker;
+use signalbox::engine::{Engine, Error, Exit, Signal, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+const VERSION: &str = r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#;
+
+/// A socket that answers `GET /version` as an engine does, and everything else with `answer` as it is. An empty answer
+/// never comes.
+struct Fake {
+    path: PathBuf,
+}
+
+impl Fake {
+    fn new(answer: &'static str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("signalbox-fake-{}-{}.sock", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut asked = vec![0; 65536];
+                    let length = stream.read(&mut asked).await.unwrap();
+                    let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                    if asked.contains("/version ") {
+                        stream.write_all(json("200 OK", VERSION).as_bytes()).await.unwrap();
+                    } else if answer.is_empty() {
+                        std::future::pending::<()>().await;
+                    } else {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self { path }
+    }
+
+    fn engine(&self) -> Docker {
+        Docker::connect(Some(&format!("unix://{}", self.path.display())), "fleet", "worker").unwrap()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn json(status: &str, text: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+fn answer(status: &str, text: &str) -> &'static str {
+    json(status, text).leak()
+}
+
+fn state(state: &str) -> &'static str {
+    answer("200 OK", &format!(r#"{{"Id":"a","State":{state}}}"#))
+}
+
+#[tokio::test]
+async fn nonsense_is_no_answer() {
+    for nonsense in [
+        answer("200 OK", "<html>welcome</html>"),
+        answer("200 OK", r#"{"Id":"a","State":{"Stat"#),
+        answer("200 OK", "{}"),
+        answer("200 OK", ""),
+        answer("500 Internal Server Error", r#"{"message":"no"}"#),
+        answer("404 Not Found", r#"{"message":"page not found"}"#),
+        "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"Id\":",
+        "\u{1}\u{2}\u{3}\r\n\r\n",
+    ] {
+        let fake = Fake::new(nonsense);
+        let answered = fake.engine().inspect("a").await;
+        let refused = nonsense.contains("page not found") && matches!(answered, Err(Error::Refused(_)));
+        assert!(refused || matches!(answered, Err(Error::Unavailable(_))), "{nonsense:?}: {answered:?}");
+        assert!(fake.engine().wait("a").await.is_err(), "{nonsense:?}");
+        assert!(fake.engine().list().await.is_err(), "{nonsense:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_state_that_fits_together_is_an_end() {
+    let over = r#"{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false,"FinishedAt":"2026-11-22T06:00:00Z"}"#;
+    let fake = Fake::new(state(over));
+    assert_eq!(fake.engine().inspect("a").await.unwrap(), Status::Exited(Exit { code: 137, oom: false }));
+    for (was, becomes) in [
+        (r#""Running":false"#, r#""Running":true"#),
+        (r#""Running":false,"#, ""),
+        ("2026-11-22T06:00:00Z", "0001-01-01T00:00:00Z"),
+        (r#","FinishedAt":"2026-11-22T06:00:00Z""#, ""),
+        (r#""ExitCode":137,"#, ""),
+        (r#""Status":"exited","#, ""),
+        (r#""Status":"exited""#, r#""Status":"created""#),
+    ] {
+        assert!(over.contains(was));
+        let odd = over.replace(was, becomes);
+        let status = Fake::new(state(&odd)).engine().inspect("a").await;
+        let created = odd.contains("created") && matches!(status, Ok(Status::Created));
+        assert!(created || matches!(status, Err(Error::Unavailable(_))), "{odd}: {status:?}");
+    }
+    for alive in ["running", "paused", "restarting", "removing"] {
+        let fake = Fake::new(state(&over.replace("exited", alive)));
+        assert_eq!(fake.engine().inspect("a").await.unwrap(), Status::Alive);
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_deadline() {
+    let fake = Fake::new("");
+    let engine = fake.engine();
+    let begun = Instant::now();
+    assert!(matches!(engine.signal("a", Signal::Kill).await, Err(Error::Unavailable(_))));
+    assert!(matches!(engine.inspect("a").await, Err(Error::Unavailable(_))));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_engine_that_is_down_may_come_up_later() {
+    let path = std::env::temp_dir().join(format!("signalbox-late-{}.sock", std::process::id()));
+    let engine = Docker::connect(Some(&format!("unix://{}", path.display())), "fleet", "worker").unwrap();
+    assert!(matches!(engine.list().await, Err(Error::Unavailable(_))));
+    assert!(matches!(engine.about().await, Err(Error::Unavailable(_))));
+    let fake = Fake::new(answer("200 OK", "[]"));
+    std::fs::rename(&fake.path, &path).unwrap();
+    assert_eq!(engine.list().await.unwrap(), vec![]);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn output_that_breaks_off_is_an_error_and_not_an_end() {
+    let fake = Fake::new("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n\u{1}\0\0\0\0\0\0\u{8}");
+    let said: Vec<_> = fake.engine().output("a").collect().await;
+    assert!(matches!(said.as_slice(), [Err(Error::Unavailable(_))]), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_name_is_taken_or_the_image_missing() {
+    let cell = signalbox::engine::Cell {
+        run: 1,
+        fence: 1,
+        image: "agent:1".to_owned(),
+        model: None,
+        limits: signalbox::model::agent::Limits {
+            memory_mib: 64,
+            milli_cpus: 500,
+            pids: 32,
+            time: Duration::from_secs(60),
+        },
+        gate_dir: "/nowhere".into(),
+        gate_token: "t".to_owned(),
+    };
+    let taken = Fake::new(answer("409 Conflict", r#"{"message":"The container name is already in use"}"#));
+    assert!(matches!(taken.engine().start(&cell).await, Err(Error::Exists)));
+    let missing = Fake::new(answer("404 Not Found", r#"{"message":"No such image: agent:1"}"#));
+    let refused = missing.engine().start(&cell).await;
+    assert!(matches!(&refused, Err(Error::Refused(why)) if why.contains("agent:1")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_address_of_another_kind_is_refused() {
+    for host in ["ssh://host", "npipe:////./pipe/x", "/var/run/docker.sock"] {
+        assert!(matches!(Docker::connect(Some(host), "fleet", "worker"), Err(Error::Refused(_))), "{host}");
+    }
+}

@@ -1,0 +1,420 @@
+//! The Docker engine, against a real one at `DOCKER_HOST`. Without it these tests are skipped, unless `CI` is set.
+//!
+//! The image is made here, once: Debian's static busybox, an entrypoint that keeps to the agent image's contract, and a
+//! `claude` that runs its prompt as a shell script. So each test writes its own agent: one that ignores signals, floods,
+//! or hangs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
+use futures_util::StreamExt;
+use signalbox::engine::docker::Docker;
+use signalbox::engine::{Cell, Engine, Error, Exit, Output, Signal, Status};
+use signalbox::model::agent::Limits;
+
+const IMAGE: &str = "signalbox-test-agent:latest";
+const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
+
+/// Ignores all that can be ignored.
+const STUBBORN: &str = "trap '' INT TERM HUP; echo up; while :; do sleep 1; done";
+
+/// A fleet of its own at the engine, cleared away at the end.
+struct Host {
+    engine: Docker,
+    fleet: String,
+    address: String,
+    dir: PathBuf,
+}
+
+impl Host {
+    fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let address = engine_address()?;
+        make_image(&address);
+        let fleet = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let engine = Docker::connect(Some(&address), &fleet, "worker-1").unwrap().with_image(IMAGE);
+        let dir = std::env::temp_dir().join(&fleet);
+        fs::create_dir_all(&dir).unwrap();
+        Some(Self { engine, fleet, address, dir })
+    }
+
+    fn cell(&self, run: i64, script: &str) -> Cell {
+        let gate_dir = self.dir.join(run.to_string());
+        fs::create_dir_all(&gate_dir).unwrap();
+        fs::set_permissions(&gate_dir, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(gate_dir.join("prompt"), script).unwrap();
+        Cell {
+            run,
+            fence: 7,
+            image: IMAGE.to_owned(),
+            model: None,
+            limits: Limits { memory_mib: 64, milli_cpus: 500, pids: 32, time: Duration::from_secs(60) },
+            gate_dir,
+            gate_token: "token-of-this-run".to_owned(),
+        }
+    }
+
+    /// Starts a run and waits for its first line.
+    async fn started(&self, run: i64, script: &str) -> String {
+        let container = self.engine.start(&self.cell(run, script)).await.unwrap();
+        soon("its first line", self.engine.output(&container).next()).await.unwrap().unwrap();
+        container
+    }
+
+    async fn all_output(&self, container: &str) -> (String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut pieces = self.engine.output(container);
+        while let Some(piece) = soon("output", pieces.next()).await {
+            match piece.unwrap() {
+                Output::Stdout(bytes) => out.extend(bytes),
+                Output::Stderr(bytes) => err.extend(bytes),
+            }
+        }
+        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn api(&self) -> bollard::Docker {
+        bollard::Docker::connect_with_unix(&self.address, 10, bollard::API_DEFAULT_VERSION).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let listed = docker(
+            &self.address,
+            &["ps", "-aq", "--filter", &format!("label=signalbox.fleet={}", self.fleet)],
+        );
+        for container in listed.split_whitespace() {
+            docker(&self.address, &["rm", "-f", container]);
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told where the engine is")]
+fn engine_address() -> Option<String> {
+    let address = std::env::var("DOCKER_HOST").ok().filter(|address| !address.is_empty());
+    if address.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "DOCKER_HOST isn't set, and CI skips nothing");
+        let thread = std::thread::current();
+        eprintln!("SKIPPED {}: DOCKER_HOST isn't set", thread.name().unwrap_or_default());
+    }
+    address
+}
+
+fn docker(address: &str, arguments: &[&str]) -> String {
+    let done = Command::new("docker").args(arguments).env("DOCKER_HOST", address).output().unwrap();
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn make_image(address: &str) {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = std::env::temp_dir().join(format!("signalbox-test-image-{}", std::process::id()));
+        for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "gate", "workspace", "home/agent"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian's busybox-static is needed");
+        let script = |name: &str, text: &str| {
+            fs::write(root.join(name), text).unwrap();
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for tool in ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(tool)).unwrap();
+        }
+        script("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n");
+        script("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n");
+        let mut tar = Command::new("tar")
+            .arg("-C")
+            .arg(&root)
+            .args(["-c", "."])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let import = Command::new("docker")
+            .args(["import", "-c", "ENTRYPOINT [\"/entrypoint\"]", "-c", "ENV PATH=/bin"])
+            .args(["-c", "LABEL signalbox.claude.version=9.9.9", "-", IMAGE])
+            .env("DOCKER_HOST", address)
+            .stdin(tar.stdout.take().unwrap())
+            .output()
+            .unwrap();
+        assert!(tar.wait().unwrap().success() && import.status.success(), "{import:?}");
+        fs::remove_dir_all(root).unwrap();
+    });
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(20), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} didn't come within 20 s"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_from_start_to_removal() {
+    let Some(host) = Host::new() else { return };
+    let engine = &host.engine;
+    let container = engine.start(&host.cell(1, "echo out; echo err >&2; exit 3")).await.unwrap();
+    let exit = soon("the end", engine.wait(&container)).await.unwrap();
+    assert_eq!(exit, Exit { code: 3, oom: false });
+    assert_eq!(engine.inspect(&container).await.unwrap(), Status::Exited(exit));
+    assert_eq!(host.all_output(&container).await, ("out\n".to_owned(), "err\n".to_owned()));
+    assert_eq!(host.all_output(&container).await.0, "out\n", "the same again when asked again");
+
+    let found = engine.list().await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].run, found[0].fence, &found[0].status), (1, 7, &Status::Exited(exit)));
+    assert_eq!(found[0].container, container);
+
+    assert!(matches!(engine.start(&host.cell(1, "true")).await, Err(Error::Exists)));
+    assert!(matches!(engine.signal(&container, Signal::Kill).await, Err(Error::NotRunning)));
+    engine.remove(&container).await.unwrap();
+    engine.remove(&container).await.unwrap();
+    assert_eq!(engine.inspect(&container).await.unwrap(), Status::Absent);
+    assert!(matches!(engine.signal(&container, Signal::Kill).await, Err(Error::Absent)));
+    assert!(matches!(soon("an answer", engine.wait(&container)).await, Err(Error::Absent)));
+    let first = soon("an answer", engine.output(&container).next()).await;
+    assert!(matches!(first, Some(Err(Error::Absent))), "{first:?}");
+    assert_eq!(engine.list().await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cell_has_the_walls_it_claims() {
+    let Some(host) = Host::new() else { return };
+    let script = "
+        grep -E '^(Cap(Eff|Prm|Bnd|Inh|Amb)|NoNewPrivs|Seccomp):' /proc/self/status
+        echo id $(id -u):$(id -g)
+        echo interfaces $(ls /sys/class/net)
+        for d in / /etc /gate /bin; do touch $d/x 2>/dev/null && echo can write $d; done
+        for d in /tmp /home/agent /workspace; do touch $d/x && echo wrote $d; done
+        echo in $PWD home $HOME
+        env
+        ls /dev
+        echo end";
+    let container = host.engine.start(&host.cell(2, script)).await.unwrap();
+    assert_eq!(soon("the end", host.engine.wait(&container)).await.unwrap().code, 0);
+    let (said, _) = host.all_output(&container).await;
+    for kind in ["Eff", "Prm", "Bnd", "Inh", "Amb"] {
+        assert!(said.contains(&format!("Cap{kind}:\t0000000000000000\n")), "{said}");
+    }
+    for line in
+        ["NoNewPrivs:\t1", "Seccomp:\t2", "id 1000:1000", "interfaces lo", "in /workspace home /home/agent"]
+    {
+        assert!(said.lines().any(|other| other == line), "{line:?} isn't in {said}");
+    }
+    for folder in ["/tmp", "/home/agent", "/workspace"] {
+        assert!(said.contains(&format!("wrote {folder}\n")), "{said}");
+    }
+    assert!(!said.contains("can write"), "{said}");
+    assert!(said.contains("ANTHROPIC_BASE_URL=http://127.0.0.1:9000\n"), "{said}");
+    let keys: Vec<&str> =
+        said.lines().filter(|line| line.contains("KEY") || line.contains("TOKEN")).collect();
+    assert_eq!(keys, ["ANTHROPIC_API_KEY=token-of-this-run"], "the gate's token and nothing else");
+
+    let found = host.api().inspect_container(&container, None::<InspectContainerOptions>).await.unwrap();
+    let walls = found.host_config.unwrap();
+    assert_eq!(walls.network_mode.as_deref(), Some("none"));
+    assert_eq!(walls.readonly_rootfs, Some(true));
+    assert_eq!(walls.privileged, Some(false));
+    assert_eq!(walls.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert_eq!(walls.cap_add.unwrap_or_default(), Vec::<String>::new());
+    assert_eq!(walls.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+    assert_eq!(walls.ipc_mode.as_deref(), Some("private"));
+    assert_eq!(walls.pid_mode.unwrap_or_default(), "");
+    assert_eq!(walls.init, Some(true));
+    assert_eq!((walls.memory, walls.memory_swap), (Some(64 << 20), Some(64 << 20)));
+    assert_eq!((walls.nano_cpus, walls.pids_limit), (Some(500_000_000), Some(32)));
+    assert_eq!(walls.binds, Some(vec![format!("{}:/gate:ro", host.dir.join("2").display())]));
+    assert_eq!(walls.restart_policy.unwrap().name.unwrap().to_string(), "no");
+    assert_eq!(walls.auto_remove, Some(false));
+    assert_eq!(walls.log_config.unwrap().typ.as_deref(), Some("json-file"));
+    let mut folders: Vec<String> = walls.tmpfs.unwrap().into_keys().collect();
+    folders.sort();
+    assert_eq!(folders, ["/home/agent", "/tmp", "/workspace"]);
+    let config = found.config.unwrap();
+    assert_eq!(config.user.as_deref(), Some("1000:1000"));
+    let labels: HashMap<String, String> = config.labels.unwrap();
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    assert_eq!((label("signalbox.run"), label("signalbox.fence")), (Some("2"), Some("7")));
+    assert_eq!(
+        (label("signalbox.worker"), label("signalbox.fleet")),
+        (Some("worker-1"), Some(host.fleet.as_str()))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_the_cli_and_a_stubborn_one_dies_of_the_last() {
+    let Some(host) = Host::new() else { return };
+    let polite = host
+        .started(
+            3,
+            "trap 'echo int' INT; trap 'echo term; exit 143' TERM; echo up; while :; do sleep 0.1; done",
+        )
+        .await;
+    host.engine.signal(&polite, Signal::Int).await.unwrap();
+    let mut said = host.engine.output(&polite);
+    let mut text = Vec::new();
+    while !text.ends_with(b"int\n") {
+        let Output::Stdout(bytes) = soon("int", said.next()).await.unwrap().unwrap() else { continue };
+        text.extend(bytes);
+    }
+    host.engine.signal(&polite, Signal::Term).await.unwrap();
+    assert_eq!(soon("the end", host.engine.wait(&polite)).await.unwrap().code, 143);
+
+    let stubborn = host.started(4, STUBBORN).await;
+    host.engine.signal(&stubborn, Signal::Int).await.unwrap();
+    host.engine.signal(&stubborn, Signal::Term).await.unwrap();
+    assert_eq!(host.engine.inspect(&stubborn).await.unwrap(), Status::Alive);
+    assert!(matches!(host.engine.remove(&stubborn).await, Err(Error::Refused(_))), "removal doesn't kill");
+    assert_eq!(host.engine.inspect(&stubborn).await.unwrap(), Status::Alive);
+    host.engine.signal(&stubborn, Signal::Kill).await.unwrap();
+    soon("the end", host.engine.wait(&stubborn)).await.unwrap();
+    assert_eq!(host.engine.inspect(&stubborn).await.unwrap(), KILLED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_takes_detached_children_and_a_paused_container_too() {
+    let Some(host) = Host::new() else { return };
+    let container = host
+        .started(5, &format!("(trap '' HUP; while :; do sleep 1; done) >/dev/null 2>&1 & {STUBBORN}"))
+        .await;
+    docker(&host.address, &["pause", &container]);
+    assert_eq!(host.engine.inspect(&container).await.unwrap(), Status::Alive);
+    host.engine.signal(&container, Signal::Kill).await.unwrap();
+    soon("the end", host.engine.wait(&container)).await.unwrap();
+    assert_eq!(host.engine.inspect(&container).await.unwrap(), KILLED);
+    let processes = Path::new("/sys/fs/cgroup/pids/docker").join(&container).join("cgroup.procs");
+    assert!(fs::read_to_string(processes).unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_outlives_the_cli_ends_with_it() {
+    let Some(host) = Host::new() else { return };
+    let container = host
+        .engine
+        .start(&host.cell(6, "(trap '' HUP TERM; while :; do sleep 1; done) & echo done"))
+        .await
+        .unwrap();
+    assert_eq!(soon("the end", host.engine.wait(&container)).await.unwrap().code, 0);
+    assert_eq!(host.all_output(&container).await.0, "done\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_comes_whole_and_in_order_and_twice_the_same() {
+    let Some(host) = Host::new() else { return };
+    let container = host
+        .engine
+        .start(&host.cell(7, "seq 1 200000; head -c 100000 /dev/zero | busybox tr '\\0' x; echo"))
+        .await
+        .unwrap();
+    let (live, _) = host.all_output(&container).await;
+    let (again, _) = host.all_output(&container).await;
+    let mut lines = live.lines();
+    for n in 1..=200_000 {
+        assert_eq!(lines.next(), Some(n.to_string().as_str()));
+    }
+    assert_eq!(lines.next().map(str::len), Some(100_000), "a line longer than the engine's own pieces");
+    assert!(live == again);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_and_the_kernels_word_is_handed_on() {
+    let Some(host) = Host::new() else { return };
+    let container = host
+        .engine
+        .start(
+            &host.cell(8, "exec head -c 200000000 /dev/zero | busybox tail -c 190000000 >/dev/null; exit 9"),
+        )
+        .await
+        .unwrap();
+    let exit = soon("the end", host.engine.wait(&container)).await.unwrap();
+    assert!(exit.oom, "{exit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_workers_and_another_fleets_containers_are_never_listed() {
+    let Some(host) = Host::new() else { return };
+    host.started(9, STUBBORN).await;
+    let other_worker = Docker::connect(Some(&host.address), &host.fleet, "worker-2").unwrap();
+    let other_fleet = Docker::connect(Some(&host.address), "test-else", "worker-1").unwrap();
+    assert_eq!(host.engine.list().await.unwrap().len(), 1);
+    assert_eq!(other_worker.list().await.unwrap(), vec![]);
+    assert_eq!(other_fleet.list().await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
+    let Some(host) = Host::new() else { return };
+    let without = Cell { image: "no-such-image:1".to_owned(), ..host.cell(10, "true") };
+    let Err(Error::Refused(reason)) = host.engine.start(&without).await else { panic!("it started") };
+    assert_eq!(reason, "it has no image \"no-such-image:1\"");
+    assert_eq!(host.engine.list().await.unwrap(), vec![]);
+
+    let cell = host.cell(11, "true");
+    fs::remove_dir_all(&cell.gate_dir).unwrap();
+    fs::write(&cell.gate_dir, "a file where a folder should be").unwrap();
+    assert!(host.engine.start(&cell).await.is_err());
+    for left in host.engine.list().await.unwrap() {
+        assert_eq!(left.status, Status::Created);
+        host.engine.remove(&left.container).await.unwrap();
+    }
+    assert_eq!(host.engine.list().await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_what_it_is() {
+    let Some(host) = Host::new() else { return };
+    let about = host.engine.about().await.unwrap();
+    assert!(
+        about.sandboxed && about.line.starts_with("Docker ") && about.line.contains("seccomp"),
+        "{about:?}"
+    );
+    assert_eq!(about.claude.as_deref(), Some("9.9.9"));
+    eprintln!("{}", about.line);
+}
+
+/// Prints how long kill → confirmed takes through the engine, and beside it the floor: a bare kill and wait through the
+/// API with nothing of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_kill_costs_little_more_than_the_apis_own() {
+    let Some(host) = Host::new() else { return };
+    const ROUNDS: i64 = 7;
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let api = host.api().negotiate_version().await.unwrap();
+    for round in 0..ROUNDS {
+        let container = host.started(100 + round, STUBBORN).await;
+        let waiting = {
+            let engine = host.engine.clone();
+            let c = container.clone();
+            tokio::spawn(async move { engine.wait(&c).await })
+        };
+        let begun = Instant::now();
+        host.engine.signal(&container, Signal::Kill).await.unwrap();
+        soon("the end", waiting).await.unwrap().unwrap();
+        ours.push(begun.elapsed());
+
+        let container = host.started(200 + round, STUBBORN).await;
+        let wait = bollard::query_parameters::WaitContainerOptionsBuilder::default()
+            .condition("not-running")
+            .build();
+        let mut waiting = std::pin::pin!(api.wait_container(&container, Some(wait)));
+        let begun = Instant::now();
+        let kill = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let (killed, _) = tokio::join!(api.kill_container(&container, Some(kill)), waiting.next());
+        killed.unwrap();
+        bare.push(begun.elapsed());
+    }
+    ours.sort();
+    bare.sort();
+    let (ours, bare) = (ours[ours.len() / 2], bare[bare.len() / 2]);
+    eprintln!("kill → confirmed: {ours:?}; through the bare API: {bare:?} (medians of {ROUNDS})");
+    assert!(ours < bare * 3 + Duration::from_millis(100), "{ours:?} against {bare:?}");
+}
