@@ -113,8 +113,9 @@ async fn names_that_nobody_has_cost_the_same() {
         }
     }
     let fastest = |times: &[Duration]| times.iter().min().unwrap().as_secs_f64();
+    // Without the work for unknown names it would be thirty times.
     let ratio = fastest(&known) / fastest(&unknown);
-    assert!((0.6..1.7).contains(&ratio), "known {known:?}, unknown {unknown:?}");
+    assert!((0.33..3.0).contains(&ratio), "known {known:?}, unknown {unknown:?}");
 }
 
 #[tokio::test]
