@@ -291,16 +291,12 @@ async fn no_way_of_writing_a_path_gets_around_the_guard() {
             rest.to_owned(),
         ] {
             for method in ["GET", "POST", "OPTIONS", "CONNECT"] {
-                let began = Instant::now();
-                let answer = stranger.send(Request::new(method, &target)).await;
-                if began.elapsed().as_millis() > 100 {
-                    eprintln!(
-                        "{method} {target} {} {:?} {:?}",
-                        answer.status,
-                        began.elapsed(),
-                        answer.headers
-                    );
-                }
+                let request = Request::new(method, &target);
+                // After a CONNECT the server leaves the line open for a second.
+                let answer = match method {
+                    "CONNECT" => stranger.send_for_head(request).await,
+                    _ => stranger.send(request).await,
+                };
                 let harmless = is_shown_the_door(&answer)
                     || answer.status == 400
                     || (method == "POST" && answer.status == 403 && answer.body.contains("our own pages"))

@@ -5,6 +5,7 @@
 mod access;
 mod adopt;
 mod app;
+mod faults;
 mod fleet;
 mod headers;
 mod ladder;
