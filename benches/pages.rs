@@ -1,6 +1,8 @@
 //! The runs page at a million runs, beside the same page at ten thousand and a bare actix + askama + sqlx page:
 //! does its cost grow with the table, and what does the guard cost? And what `serve` weighs.
 
+#![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
+
 mod support;
 
 use std::process::Command;
@@ -16,7 +18,8 @@ const ROUNDS: usize = 1500;
 #[derive(Template)]
 #[template(
     source = "<!doctype html><title>Runs</title><ul>{% for row in rows %}<li>{{ row.0 }} {{ row.1 }} {{ row.2 }}</li>{% endfor %}</ul>",
-    ext = "html"
+    ext = "html",
+    config = "benches/support/askama.toml"
 )]
 struct Bare {
     rows: Vec<(i64, String, String)>,

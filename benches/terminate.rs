@@ -1,6 +1,8 @@
 //! From the POST to the death of the container: the whole path (guard, transaction, queue, worker, engine), beside
 //! a bare kill through the engine's API of a container made the same way. In turns, in one run.
 
+#![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
+
 mod support;
 
 use std::path::Path;

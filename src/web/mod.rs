@@ -16,26 +16,32 @@ mod form;
 mod guard;
 mod headers;
 mod health;
+mod inert;
+mod lamp;
 mod login;
 mod origin;
 mod page;
+mod receipt;
+mod run;
 mod runs;
 mod server;
 mod session;
+mod show;
 mod throttle;
+mod transcript;
 mod workers;
 
 use std::net::IpAddr;
 
 use actix_web::guard::{Any, Get, Guard, Head, Post};
 use actix_web::middleware::from_fn;
-use actix_web::web::{get, post, resource, scope, to};
+use actix_web::web::{ServiceConfig, get, post, resource, scope, to};
 
 use crate::config::Origin;
 use crate::db::Db;
 use crate::queue::Queue;
 
-pub use server::serve;
+pub use server::{Shared, serve};
 
 /// What the pages need from outside.
 #[derive(Clone)]
@@ -51,9 +57,12 @@ pub struct Site {
 }
 
 /// Every route there is.
-pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
-    let (door, inside) = (session::middleware(site), session::middleware(site));
+pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
+    let shared = shared.clone();
     move |app| {
+        shared.hand_out(app);
+        let sessions = || session::middleware(&shared.site);
+
         // public(): a method or a file that isn't named here is not found here, and so falls to the guarded scope.
         app.service(resource("/healthz").guard(read()).to(server::alive))
             .service(resource("/manifest.webmanifest").guard(read()).to(assets::manifest))
@@ -63,25 +72,26 @@ pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
                 resource("/login")
                     .guard(Post())
                     .app_data(form::limit(login::FORM_MAX))
-                    .wrap(door)
+                    .wrap(sessions())
                     .wrap(from_fn(origin::require_ours))
                     .to(login::sign_in),
             );
 
-        // superuser(): everything else, also what doesn't exist.
-        app.service(
+        // superuser(): everything else, also what doesn't exist. Only targets without a slash in front (`OPTIONS *`) get
+        // past the scope; whatever they ask for, nobody is proven to be a superuser there.
+        app.default_service(to(page::nothing_here)).service(
             scope("")
                 .service(resource("/").route(get().to(runs::index)))
                 .service(
                     resource("/runs").app_data(form::limit(runs::FORM_MAX)).route(post().to(runs::start)),
                 )
                 .service(resource("/runs/new").route(get().to(runs::form)))
-                .service(resource("/runs/{id}").route(get().to(runs::show)))
+                .service(resource("/runs/{id}").route(get().to(run::show)))
                 .service(resource("/runs/{id}/events").route(get().to(events::stream)))
                 .service(
                     resource("/runs/{id}/terminate")
-                        .route(get().to(runs::confirm))
-                        .route(post().to(runs::terminate)),
+                        .route(get().to(run::confirm))
+                        .route(post().to(run::terminate)),
                 )
                 .service(resource("/workers").route(get().to(workers::index)))
                 .service(resource("/health").route(get().to(health::index)))
@@ -93,7 +103,7 @@ pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
                 .service(resource("/logout").route(post().to(login::sign_out)))
                 .default_service(to(page::nothing_here))
                 .wrap(from_fn(guard::require_superuser))
-                .wrap(inside),
+                .wrap(sessions()),
         );
     }
 }

@@ -78,7 +78,8 @@ impl Fleet {
     }
 
     pub(crate) async fn worker_at(&self, mut parts: Parts, database_url: &str, redis_url: &str) -> Working {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let leave = Leave::default();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let (done, over) = tokio::sync::oneshot::channel();
@@ -187,7 +188,9 @@ impl Working {
 
     fn end(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // On a thread of its own, since it waits until every task is dropped, its locks with it.
+            let ended = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+            ended.join().unwrap();
         }
     }
 }

@@ -20,14 +20,14 @@ use crate::wire::{Chunk, Reply};
 const LARGEST_REQUEST: usize = 32 << 20;
 
 #[derive(Clone)]
-pub struct Standin {
+pub(crate) struct Standin {
     pub key: Option<String>,
     pub scenarios: Shelf,
     pub recorder: Recorder,
 }
 
 /// Serves until SIGINT or SIGTERM, and then drops what is still being told.
-pub fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<Server> {
+pub(crate) fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(standin.clone()))
@@ -82,8 +82,13 @@ async fn answer(
     asked: &Request,
     standing: &Standing,
     request_bytes: usize,
-    cues: Vec<Cue>,
+    mut cues: Vec<Cue>,
 ) -> HttpResponse {
+    // Before the first word, silence means that not even the response's head comes.
+    if let Some(Cue::Pause(length)) = cues.first() {
+        actix_web::rt::time::sleep(*length).await;
+        cues.remove(0);
+    }
     if let Some(Cue::Error { status, kind, message, retry_after_s }) = cues.first() {
         let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = failure(entry, status, kind, message);

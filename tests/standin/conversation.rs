@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The parts of a Messages API request that the stand-in looks at.
 #[derive(Deserialize)]
-pub struct Request {
+pub(crate) struct Request {
     #[serde(default)]
     pub model: String,
     #[serde(default)]
@@ -38,7 +38,7 @@ enum Content {
 /// Where a conversation stands. All of it is read from the request, so the stand-in
 /// remembers nothing, and a conversation goes on after the stand-in was restarted.
 #[derive(Debug, PartialEq)]
-pub struct Standing {
+pub(crate) struct Standing {
     pub scenario: String,
     /// `name: value` lines that stand with the scenario's.
     pub settings: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub struct Standing {
 
 impl Request {
     /// The last scenario named by the user counts; without one it is `answer`.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let mut standing = Standing {
             scenario: "answer".to_owned(),
             settings: Vec::new(),
@@ -69,7 +69,7 @@ impl Request {
         standing
     }
 
-    pub fn offers(&self, tool: &str) -> bool {
+    pub(crate) fn offers(&self, tool: &str) -> bool {
         self.tools.iter().any(|offered| offered.name == tool)
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// What the model does, turn by turn, in one conversation.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// One sentence for the reader of the file.
     #[serde(rename = "about")]
     _about: String,
@@ -25,7 +25,7 @@ pub struct Scenario {
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// For how many replies in a row this turn serves.
     #[serde(default = "one")]
     pub times: Scalar,
@@ -35,7 +35,7 @@ pub struct Turn {
 /// One thing that happens while a reply is streamed.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Step {
+pub(crate) enum Step {
     /// A block of visible text.
     Text(Telling),
     /// A block of thinking.
@@ -57,7 +57,7 @@ pub enum Step {
 /// Words, and how fast they come.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Telling {
+pub(crate) struct Telling {
     pub say: Words,
     /// How often the words are said over in the same block.
     #[serde(default = "one")]
@@ -73,7 +73,7 @@ pub struct Telling {
 /// One wording, or several to take in turn.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-pub enum Words {
+pub(crate) enum Words {
     One(String),
     Several(Vec<String>),
 }
@@ -81,7 +81,7 @@ pub enum Words {
 /// A number, or a text that may name parameters (`"{steps}"`).
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-pub enum Scalar {
+pub(crate) enum Scalar {
     Number(u64),
     Text(String),
 }
@@ -104,11 +104,11 @@ struct BuiltIn;
 
 /// Every scenario by name, all of them read and checked before the first request.
 #[derive(Clone)]
-pub struct Shelf(BTreeMap<String, Scenario>);
+pub(crate) struct Shelf(BTreeMap<String, Scenario>);
 
 impl Shelf {
     /// The built-in scenarios, and over them those of `folder`.
-    pub fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut shelf = Self(BTreeMap::new());
         for file in BuiltIn::iter() {
             let content = BuiltIn::get(&file).context("an embedded file is missing")?;
@@ -121,11 +121,11 @@ impl Shelf {
         Ok(shelf)
     }
 
-    pub fn get(&self, name: &str) -> Option<&Scenario> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Scenario> {
         self.0.get(name)
     }
 
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
 

@@ -10,7 +10,7 @@ use crate::scenario::{Scalar, Scenario, Step, Telling, Turn, Words};
 
 /// A step with its amounts known.
 #[derive(Debug, PartialEq)]
-pub enum Cue {
+pub(crate) enum Cue {
     Text(Speech),
     Think(Speech),
     Tool { name: String, input: Value },
@@ -22,7 +22,7 @@ pub enum Cue {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct Speech {
+pub(crate) struct Speech {
     pub words: String,
     pub times: u64,
     pub chunk: usize,
@@ -31,13 +31,13 @@ pub struct Speech {
 
 impl Speech {
     /// Said at once, in one event.
-    pub fn plain(words: String) -> Self {
+    pub(crate) fn plain(words: String) -> Self {
         Self { words, times: 1, chunk: usize::MAX, pace: Duration::ZERO }
     }
 }
 
 /// The cues of the reply that is due now; an error says which amount made no sense.
-pub fn cues(scenario: &Scenario, standing: &Standing) -> Result<Vec<Cue>, String> {
+pub(crate) fn cues(scenario: &Scenario, standing: &Standing) -> Result<Vec<Cue>, String> {
     let filler = Filler::new(scenario, standing);
     let turn = due(&scenario.turns, standing.results as u64, &filler)?;
     turn.steps.iter().map(|step| filler.cue(step)).collect()

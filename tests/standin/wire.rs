@@ -11,7 +11,7 @@ use crate::record::Entry;
 use crate::script::{Cue, Speech};
 
 /// Everything about a reply but the words.
-pub struct Reply {
+pub(crate) struct Reply {
     pub id: String,
     pub model: String,
     /// Size of the request; what it costs is reckoned from it.
@@ -24,14 +24,14 @@ pub struct Reply {
 }
 
 /// What goes to the client: bytes, or the error that breaks the connection.
-pub type Chunk = io::Result<Bytes>;
+pub(crate) type Chunk = io::Result<Bytes>;
 
 /// A token is about four characters of English.
 const BYTES_A_TOKEN: usize = 4;
 
 impl Reply {
     /// Sends the reply event by event. Ends early when the client goes away.
-    pub async fn stream(self, to: Sender<Chunk>, mut entry: Entry) {
+    pub(crate) async fn stream(self, to: Sender<Chunk>, mut entry: Entry) {
         let mut teller = Teller { to, entry: &mut entry, block: 0, letters: 0 };
         if let Ok(ending) = teller.tell(&self).await {
             entry.ends(ending);
@@ -39,7 +39,7 @@ impl Reply {
     }
 
     /// The reply as one message, after as long as streaming it would take; `None` when it is cut.
-    pub async fn whole(&self) -> Option<Value> {
+    pub(crate) async fn whole(&self) -> Option<Value> {
         let mut content = Vec::new();
         let mut letters = 0;
         for cue in &self.cues {

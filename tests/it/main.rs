@@ -1,0 +1,16 @@
+//! The real server on port 0, with a fresh database for each test.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on ends here")]
+
+mod access;
+mod adopt;
+mod app;
+mod fleet;
+mod headers;
+mod ladder;
+mod lease;
+mod login;
+mod scripted;
+mod session;
+mod wire;
+mod worker;
