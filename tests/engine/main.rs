@@ -9,4 +9,5 @@
 
 mod bad_engine;
 mod docker;
+mod gate;
 mod process;
