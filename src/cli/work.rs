@@ -9,6 +9,7 @@ use super::{Failure, say};
 use crate::config::{self, EngineKind};
 use crate::db::{Db, Role};
 use crate::engine::Engine;
+use crate::engine::docker::Docker;
 use crate::queue::Queue;
 use crate::{shutdown, telemetry, worker};
 
@@ -50,7 +51,12 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
 /// The engine that the configuration names.
 pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure> {
     match settings.engine {
-        EngineKind::Docker => Err(Failure::new("the Docker engine is to come")),
+        EngineKind::Docker => {
+            let docker =
+                Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name);
+            let docker = docker.map_err(|error| Failure::unusable(format_args!("DOCKER_HOST: {error}")))?;
+            Ok(Arc::new(docker.with_image(&settings.image)))
+        }
         EngineKind::Process => {
             say::aside(
                 "signalbox: SIGNALBOX_ENGINE=process: agents run unsandboxed, as plain processes with this \
