@@ -39,7 +39,7 @@ async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failu
     // The port is open: whoever connects from here on is answered as soon as the server takes it up.
     say::line(format_args!("ready: {}", site.origin));
     let db = site.db.clone();
-    web::serve(listener, site, shutdown).await?;
+    web::serve(listener, site, shutdown.asked).await?;
     db.close().await;
     Ok(())
 }

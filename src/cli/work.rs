@@ -35,7 +35,9 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
             .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
         engine: engine(&settings)?,
         settings,
+        times: worker::Times::default(),
     };
+    let leave = worker::Leave { hand_over: shutdown.asked, stop_runs: shutdown.by_hand };
     let db = parts.db.clone();
     let (ready, told) = oneshot::channel();
     let announce = async {
@@ -43,7 +45,7 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
             say::line(format_args!("ready: worker {name}"));
         }
     };
-    let (worked, ()) = tokio::join!(worker::work(parts, shutdown, ready), announce);
+    let (worked, ()) = tokio::join!(worker::work(parts, leave, ready), announce);
     db.close().await;
     Ok(worked?)
 }
@@ -52,9 +54,8 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
 pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure> {
     match settings.engine {
         EngineKind::Docker => {
-            let docker =
-                Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name);
-            let docker = docker.map_err(|error| Failure::unusable(format_args!("DOCKER_HOST: {error}")))?;
+            let docker = Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name)
+                .map_err(|error| Failure::unusable(format_args!("{error}")))?;
             Ok(Arc::new(docker.with_image(&settings.image)))
         }
         EngineKind::Process => {

@@ -1,14 +1,48 @@
-//! The worker.
+//! The worker: takes runs, supervises them, and stops them for certain.
+//!
+//! Everything that decides goes through Postgres: runs are found and wishes noticed there, every 2 s. What comes over
+//! Redis only makes it look sooner.
 
-use std::sync::Arc;
+mod adopt;
+mod inbox;
+pub mod ladder;
+pub mod lines;
+mod pulse;
+mod pump;
+mod reporter;
+mod roster;
+mod supervise;
+mod sweep;
+pub mod verdict;
 
-use tokio::sync::oneshot;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::db::Db;
+use crate::db::{self, Db, Lease};
 use crate::engine::Engine;
-use crate::queue::Queue;
+use crate::gate::Upstream;
+use crate::model::run::{LadderTimes, RunId, StopMode};
+use crate::queue::{Notice, Queue};
+use roster::{Order, Roster};
+use supervise::Job;
+use verdict::Cause;
+
+/// Between two looks at Postgres.
+const POLL: Duration = Duration::from_secs(2);
+/// Between two looks at the engine for what nobody holds.
+const SWEEP: Duration = Duration::from_secs(15);
+/// How long stopping all runs may take when the worker is shut down by hand.
+const LEAVE: Duration = Duration::from_secs(8);
 
 /// What a worker needs from outside.
 #[derive(Clone)]
@@ -21,16 +55,227 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// Its name, capacity, folder, image and model API.
     pub settings: config::Work,
+    /// How long it gives things.
+    pub times: Times,
 }
 
-/// Takes runs and supervises them until `shutdown`; says through `ready` when it has registered.
+/// How long a worker gives things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Each rung of the ladder.
+    pub ladder: LadderTimes,
+    /// Between two renewals of its leases; a third of a lease.
+    pub renewal: Duration,
+    /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
+    /// the lease lapses.
+    pub fence: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { ladder: LadderTimes::default(), renewal: Lease::LASTS / 3, fence: Lease::LASTS * 2 / 3 }
+    }
+}
+
+/// How a worker leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Leave {
+    /// Leave now; containers live on, and the next life of this worker takes them over.
+    pub hand_over: CancellationToken,
+    /// Stop the runs first. Cancel it before `hand_over`.
+    pub stop_runs: CancellationToken,
+}
+
+/// A worker at work.
+struct Worker {
+    parts: Parts,
+    roster: Roster,
+    upstream: Upstream,
+    /// Something may be waiting.
+    wake: Notify,
+    /// Why the engine can't be used, if it can't.
+    engine_down: Mutex<Option<String>>,
+    notices: tokio::sync::mpsc::UnboundedSender<Notice>,
+    supervisors: TaskTracker,
+}
+
+/// Takes runs and supervises them until told to leave; says through `ready` when it has registered.
 ///
 /// # Errors
 /// When it can't start at all: its folder can't be used, or another worker of its name has it.
-pub async fn work(
-    _parts: Parts,
-    _shutdown: CancellationToken,
-    _ready: oneshot::Sender<()>,
-) -> anyhow::Result<()> {
-    anyhow::bail!("to come")
+pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> anyhow::Result<()> {
+    let _lock = lock(&parts.settings)?;
+    let model_api = &parts.settings.model_api;
+    let upstream = Upstream::new(model_api.base_url.clone(), model_api.key.clone())?;
+    let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
+    let worker = Arc::new(Worker {
+        parts,
+        roster: Roster::default(),
+        upstream,
+        wake: Notify::new(),
+        engine_down: Mutex::default(),
+        notices,
+        supervisors: TaskTracker::new(),
+    });
+    let host = pulse::host(&worker);
+    tokio::select! {
+        () = pulse::register(&worker, &host) => {}
+        () = leave.hand_over.cancelled() => return Ok(()),
+    }
+    // Nobody may be listening any more; that is fine.
+    let _ = ready.send(());
+    tokio::select! {
+        () = pulse::heartbeats(&worker, &host) => {}
+        () = pulse::renewals(&worker) => {}
+        () = pulse::fence(&worker) => {}
+        () = inbox::commands(&worker) => {}
+        () = inbox::notices(&worker) => {}
+        () = inbox::tell(&worker, outbox) => {}
+        () = look_for_work(&worker) => {}
+        () = leave.hand_over.cancelled() => {}
+    }
+    if leave.stop_runs.is_cancelled() {
+        worker.stop_runs().await;
+    }
+    Ok(())
+}
+
+/// One process a name and folder: two would fight over the same containers.
+fn lock(settings: &config::Work) -> anyhow::Result<File> {
+    let dir = settings.dir.join(&settings.name);
+    let make = |path: &PathBuf| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    make(&dir).with_context(|| format!("SIGNALBOX_WORK_DIR: {} can't be made", dir.display()))?;
+    let path = dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("{} can't be written", path.display()))?;
+    file.try_lock()
+        .with_context(|| format!("another worker named {} is using {}", settings.name, dir.display()))?;
+    Ok(file)
+}
+
+/// The loop: look, take, wait; for ever.
+async fn look_for_work(worker: &Arc<Worker>) {
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut swept: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = poll.tick() => {
+                let sweep_due = swept.is_none_or(|at| at.elapsed() >= SWEEP);
+                match worker.catch_up().await {
+                    Ok(unknown) if unknown || sweep_due => {
+                        swept = Some(Instant::now());
+                        if let Err(error) = sweep::sweep(worker).await {
+                            tracing::warn!(%error, "no sweep");
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "can't look for wishes"),
+                }
+            }
+            () = worker.wake.notified() => {}
+        }
+        if let Err(error) = worker.take_runs().await {
+            tracing::warn!(%error, "can't look for runs");
+        }
+    }
+}
+
+impl Worker {
+    fn name(&self) -> &str {
+        &self.parts.settings.name
+    }
+
+    /// The run's own folder, mounted into its container.
+    fn run_dir(&self, run: RunId) -> PathBuf {
+        self.parts.settings.dir.join(self.name()).join("runs").join(run.to_string())
+    }
+
+    /// Tells whoever listens, when there is time for it.
+    fn tell(&self, notice: Notice) {
+        // The receiver lives as long as the worker.
+        let _ = self.notices.send(notice);
+    }
+
+    fn set_engine(&self, down: Option<String>) {
+        *self.engine_down.lock().unwrap_or_else(PoisonError::into_inner) = down;
+    }
+
+    /// The engine let a run down: take no other until it has answered again.
+    fn engine_failed(&self) {
+        self.set_engine(Some("the container engine failed to start a run".into()));
+    }
+
+    fn engine_down(&self) -> Option<String> {
+        self.engine_down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Claims runs while there is room.
+    async fn take_runs(self: &Arc<Self>) -> db::Result<()> {
+        let db = &self.parts.db;
+        if let Some(down) = self.engine_down() {
+            return db.explain_waiting(Some(&format!("On worker {}, {down}", self.name()))).await;
+        }
+        while self.roster.len() < usize::from(self.parts.settings.capacity) {
+            let token = new_token();
+            let asked = Instant::now();
+            let Some(claimed) = db.claim(self.name(), &supervise::token_hash(&token)).await? else {
+                return Ok(());
+            };
+            tracing::info!(run = %claimed.lease.run(), fence = claimed.lease.fence(), "claimed");
+            self.supervise(Job::fresh(claimed, token), None, asked);
+        }
+        db.explain_waiting(Some("Every worker is busy.")).await
+    }
+
+    fn supervise(self: &Arc<Self>, job: Job, stop: Option<StopMode>, asked: Instant) {
+        let orders = self.roster.enter(job.lease(), asked);
+        if let Some(mode) = stop {
+            self.roster.order(job.lease().run(), Order { mode, cause: Cause::Wish });
+        }
+        let worker = Arc::clone(self);
+        self.supervisors.spawn(async move { supervise::supervise(&worker, job, orders).await });
+    }
+
+    /// Compares the roster with Postgres: gives orders for wishes, gives up what is no longer ours, adopts what a former
+    /// life held. True when something of ours needs the engine's word.
+    async fn catch_up(self: &Arc<Self>) -> db::Result<bool> {
+        let known = self.roster.held();
+        let held = self.parts.db.held_by(self.name()).await?;
+        for run in held.iter().filter(|run| !run.lost) {
+            if let Some(mode) = run.stop {
+                self.roster.order(run.run, Order { mode, cause: Cause::Wish });
+            }
+        }
+        for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {
+            self.roster.order(*run, Order { mode: StopMode::Force, cause: Cause::LeaseGone });
+        }
+        for run in held.iter().filter(|run| !run.lost && !known.contains(&run.run)) {
+            adopt::adopt(self, run.run).await?;
+        }
+        Ok(held.iter().any(|run| run.lost && !known.contains(&run.run)))
+    }
+
+    /// Stops every run and waits for the ends to be written, within bounds.
+    async fn stop_runs(self: &Arc<Self>) {
+        self.roster.order_all(Order { mode: StopMode::Force, cause: Cause::Shutdown });
+        self.supervisors.close();
+        if timeout(LEAVE, self.supervisors.wait()).await.is_err() {
+            tracing::warn!(runs = self.roster.len(), "runs are left behind");
+        }
+    }
+}
+
+/// 32 random bytes, in hex.
+fn new_token() -> String {
+    let mut bytes = [0_u8; 32];
+    loop {
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => return bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            // The kernel's generator isn't ready this early after a boot.
+            Err(error) => {
+                tracing::error!(%error, "no randomness yet");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
 }

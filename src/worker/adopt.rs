@@ -1,0 +1,22 @@
+//! Adoption: what this worker's former life held, it holds again, under a new fence.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Worker;
+use super::supervise::Job;
+use crate::db;
+use crate::model::run::RunId;
+
+/// Takes a run over, if its lease still holds. Its supervisor finds the container, opens the gate again, and goes on
+/// with the transcript after the last line stored.
+pub(super) async fn adopt(worker: &Arc<Worker>, run: RunId) -> db::Result<()> {
+    let asked = Instant::now();
+    if let Some(adopted) = worker.parts.db.adopt(worker.name(), run).await? {
+        tracing::info!(%run, fence = adopted.lease.fence(), "adopted");
+        let stop = adopted.stop;
+        worker.supervise(Job::adopted(adopted), stop, asked);
+    }
+    Ok(())
+}

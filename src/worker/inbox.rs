@@ -1,0 +1,70 @@
+//! What comes over Redis, and what goes out: commands at once, notices when there is time. All of it may be lost.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep;
+
+use super::Worker;
+use super::roster::Order;
+use super::verdict::Cause;
+use crate::queue::{Command, Notice, Unavailable};
+
+/// Between two tries of a Redis that doesn't answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Obeys commands, for ever.
+pub(super) async fn commands(worker: &Worker) {
+    loop {
+        if let Err(error) = obey(worker).await {
+            tracing::debug!(%error, "no commands");
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn obey(worker: &Worker) -> Result<(), Unavailable> {
+    let mut inbox = worker.parts.queue.inbox(worker.name()).await?;
+    let mut again = true;
+    loop {
+        let letters = inbox.next(again).await?;
+        again = again && !letters.is_empty();
+        for letter in letters {
+            if let Some(Command::Stop(run, mode)) = letter.command {
+                // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
+                worker.roster.order(run, Order { mode, cause: Cause::Wish });
+            }
+            inbox.done(&letter).await?;
+        }
+    }
+}
+
+/// Wakes up for queued runs, for ever.
+pub(super) async fn notices(worker: &Worker) {
+    loop {
+        if let Err(error) = listen(worker).await {
+            tracing::debug!(%error, "no notices");
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn listen(worker: &Worker) -> Result<(), Unavailable> {
+    let mut notices = worker.parts.queue.notices().await?;
+    // What was queued before we listened.
+    worker.wake.notify_one();
+    loop {
+        if let Notice::Queued(_) = notices.next().await? {
+            worker.wake.notify_one();
+        }
+    }
+}
+
+/// Sends notices, for ever.
+pub(super) async fn tell(worker: &Worker, mut outbox: UnboundedReceiver<Notice>) {
+    while let Some(notice) = outbox.recv().await {
+        if let Err(error) = worker.parts.queue.notice(notice).await {
+            tracing::debug!(%error, "a notice is lost");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The ladder: which signal a stop sends when. Pure: time comes in, signals come out; the proof is the engine's.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::Signal;
+use crate::model::run::{LadderTimes, Step, StopMode};
+
+/// How long after a signal that didn't reach the engine it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest pause between two SIGKILLs.
+const PATIENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Where a stop stands.
+#[derive(Debug, Clone)]
+pub struct Ladder {
+    times: LadderTimes,
+    rung: Signal,
+    /// When the rung was first tried; none before.
+    since: Option<Instant>,
+    /// The highest signal that the engine took.
+    delivered: Option<Signal>,
+    /// Whether this rung's signal got through.
+    through: bool,
+    next: Instant,
+    kills: u32,
+}
+
+impl Ladder {
+    /// A ladder that begins now.
+    pub fn begin(mode: StopMode, times: LadderTimes, now: Instant) -> Self {
+        let rung = match mode {
+            StopMode::Graceful => Signal::Int,
+            StopMode::Force => Signal::Kill,
+        };
+        Self { times, rung, since: None, delivered: None, through: false, next: now, kills: 0 }
+    }
+
+    /// Goes to SIGKILL at once, if it isn't there.
+    pub fn force(&mut self, now: Instant) {
+        if self.rung != Signal::Kill {
+            self.climb(Signal::Kill, now);
+        }
+    }
+
+    /// When [`Self::due`] has something to say.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// The rung reached.
+    pub fn step(&self) -> Step {
+        step(self.rung)
+    }
+
+    /// The highest signal that the engine took.
+    pub fn delivered(&self) -> Option<Signal> {
+        self.delivered
+    }
+
+    /// The signal to send now, if one is due.
+    pub fn due(&mut self, now: Instant) -> Option<Signal> {
+        if now < self.next {
+            return None;
+        }
+        if let Some(since) = self.since {
+            match self.rung {
+                Signal::Int if now >= since + self.times.sigint => self.climb(Signal::Term, now),
+                Signal::Term if now >= since + self.times.sigterm => self.climb(Signal::Kill, now),
+                _ => {}
+            }
+        }
+        self.since.get_or_insert(now);
+        Some(self.rung)
+    }
+
+    /// What became of the signal that was due. One that got through is not sent again, but for SIGKILL, which is
+    /// repeated with growing patience until the engine says that the container is over.
+    pub fn sent(&mut self, through: bool, now: Instant) {
+        if through {
+            self.through = true;
+            self.delivered = Some(self.rung);
+        }
+        let since = self.since.unwrap_or(now);
+        self.next = match self.rung {
+            Signal::Kill => {
+                self.kills += u32::from(through);
+                let patience = self.times.sigkill * 2_u32.saturating_pow(self.kills.saturating_sub(1));
+                now + if through { patience.min(PATIENCE_MAX) } else { RETRY }
+            }
+            rung => {
+                let top = since + if rung == Signal::Int { self.times.sigint } else { self.times.sigterm };
+                if self.through { top } else { top.min(now + RETRY) }
+            }
+        };
+    }
+
+    fn climb(&mut self, rung: Signal, now: Instant) {
+        self.rung = rung;
+        self.since = None;
+        self.through = false;
+        self.next = now;
+    }
+}
+
+/// The word for a signal's rung.
+pub fn step(signal: Signal) -> Step {
+    match signal {
+        Signal::Int => Step::Sigint,
+        Signal::Term => Step::Sigterm,
+        Signal::Kill => Step::Sigkill,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks a ladder for `seconds`, the engine taking signals or not, and says what was sent when (ms).
+    fn walk(mode: StopMode, seconds: u64, takes: bool) -> Vec<(u128, Signal)> {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(mode, LadderTimes::default(), start);
+        let mut sent = Vec::new();
+        let mut now = start;
+        while now < start + Duration::from_secs(seconds) {
+            if let Some(signal) = ladder.due(now) {
+                sent.push(((now - start).as_millis(), signal));
+                ladder.sent(takes, now);
+            }
+            now = ladder.next().max(now + Duration::from_millis(1));
+        }
+        sent
+    }
+
+    #[test]
+    fn graceful_climbs_and_then_keeps_killing() {
+        let sent = walk(StopMode::Graceful, 30, true);
+        assert_eq!(sent[..3], [(0, Signal::Int), (10_000, Signal::Term), (15_000, Signal::Kill)]);
+        assert_eq!(sent[3..5], [(17_000, Signal::Kill), (21_000, Signal::Kill)]);
+    }
+
+    #[test]
+    fn force_begins_at_the_top() {
+        assert_eq!(walk(StopMode::Force, 1, true), [(0, Signal::Kill)]);
+    }
+
+    #[test]
+    fn a_deaf_engine_is_asked_again_and_the_ladder_still_climbs() {
+        let sent = walk(StopMode::Graceful, 20, false);
+        let count = |signal| sent.iter().filter(|(_, s)| *s == signal).count();
+        assert_eq!((count(Signal::Int), count(Signal::Term)), (20, 10));
+        assert!(count(Signal::Kill) >= 9, "{sent:?}");
+    }
+
+    #[test]
+    fn force_cuts_a_graceful_stop_short() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        assert_eq!(ladder.due(start), Some(Signal::Int));
+        ladder.sent(true, start);
+        assert_eq!(ladder.due(start), None);
+        ladder.force(start);
+        assert_eq!(ladder.due(start), Some(Signal::Kill));
+        assert_eq!(ladder.delivered(), Some(Signal::Int));
+        ladder.sent(true, start);
+        ladder.force(start);
+        assert_eq!((ladder.due(start), ladder.delivered()), (None, Some(Signal::Kill)));
+    }
+}

@@ -1,0 +1,99 @@
+//! The sweep: containers of ours that nobody holds are killed and removed, and lost runs settled by the engine's word.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Worker;
+use crate::clock;
+use crate::db::Held;
+use crate::engine::{Exit, Found, Signal, Status};
+use crate::model::run::{Evidence, RunId, Step};
+use crate::queue::Notice;
+
+/// Looks at everything the engine holds of ours.
+///
+/// # Errors
+/// When the engine or Postgres doesn't answer; the next sweep tries again.
+pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
+    // In this order: a run that ends meanwhile is in the roster, and left alone. Claims wait for us.
+    let known: HashSet<RunId> = worker.roster.held().into_iter().collect();
+    let found = worker.parts.engine.list().await?;
+    let held = worker.parts.db.held_by(worker.name()).await?;
+    let lost = |run: RunId| held.iter().find(|held| held.run == run && held.lost);
+    for container in &found {
+        let run = RunId(container.run);
+        // A run that is held and not known will be adopted at the next look.
+        if known.contains(&run) || held.iter().any(|held| held.run == run && !held.lost) {
+            continue;
+        }
+        if let Err(error) = lay_to_rest(worker, container, lost(run)).await {
+            tracing::warn!(%run, %error, "a container that nobody holds stays for now");
+        }
+    }
+    for run in held.iter().filter(|held| held.lost && !known.contains(&held.run)) {
+        if !found.iter().any(|container| container.run == run.run.0) {
+            settle(worker, run.run, None, Step::Absent, "The engine says that its container is gone.")
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills what lives, and removes it once the engine says that it is over.
+async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> anyhow::Result<()> {
+    let engine = &worker.parts.engine;
+    let run = RunId(found.run);
+    let mut killed = false;
+    if found.status == Status::Alive {
+        tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
+        match engine.signal(&found.container, Signal::Kill).await {
+            Ok(()) => killed = true,
+            Err(crate::engine::Error::NotRunning | crate::engine::Error::Absent) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::timeout(crate::engine::DEADLINE, engine.wait(&found.container)).await??;
+    }
+    let exit = match engine.inspect(&found.container).await? {
+        Status::Alive => anyhow::bail!("it is still alive"),
+        Status::Exited(exit) => Some(exit),
+        Status::Created | Status::Absent => None,
+    };
+    if lost.is_some() {
+        let (step, reason) = match (killed, exit) {
+            (true, _) => {
+                (Step::Sigkill, "Its worker had lost the lease; it was stopped when the worker came back.")
+            }
+            (false, Some(_)) => {
+                (Step::ByItself, "Its worker had lost the lease; it was over when the worker came back.")
+            }
+            (false, None) => (Step::NeverStarted, "Its worker had lost the lease before it started."),
+        };
+        let evidence = exit.map(|exit| (found.container.clone(), exit));
+        settle(worker, run, evidence, step, reason).await?;
+    }
+    if killed {
+        let db = &worker.parts.db;
+        db.note_of_worker(worker.name(), "stray container killed", Some(run), &found.container).await?;
+    }
+    engine.remove(&found.container).await?;
+    Ok(())
+}
+
+async fn settle(
+    worker: &Worker,
+    run: RunId,
+    over: Option<(String, Exit)>,
+    step: Step,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let (container, exit_code) = match over {
+        Some((container, exit)) => (Some(container), Some(exit.code)),
+        None => (None, None),
+    };
+    let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now() };
+    if worker.parts.db.settle_lost(worker.name(), run, reason, &evidence).await? {
+        tracing::info!(%run, %step, "a lost run is settled");
+        worker.tell(Notice::Changed(run));
+    }
+    Ok(())
+}

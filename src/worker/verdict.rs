@@ -1,0 +1,163 @@
+//! The verdict: what an end is called, and why, from the engine's word and the CLI's own records.
+
+use crate::engine::{Exit, Signal};
+use crate::model::run::{Outcome, RunResult, Step};
+use crate::model::text;
+
+use super::ladder;
+
+/// Why a run is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The superuser wished it.
+    Wish,
+    /// Its agent's time limit.
+    TimeLimit,
+    /// The worker couldn't renew its lease, and fenced itself.
+    CutOff,
+    /// The lease is somebody else's, or nobody's.
+    LeaseGone,
+    /// The worker is being shut down by hand.
+    Shutdown,
+}
+
+/// What is known when a container is over.
+#[derive(Debug, Clone, Default)]
+pub struct Known<'a> {
+    /// The CLI's last `result`.
+    pub result: Option<&'a RunResult>,
+    /// The last line that wasn't a record: often the reason.
+    pub last_words: &'a str,
+    /// Why it was being stopped, if it was.
+    pub cause: Option<Cause>,
+    /// The highest signal that the engine took.
+    pub delivered: Option<Signal>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// In one word.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+    /// Which step ended it.
+    pub step: Step,
+}
+
+/// Judges an end that the engine has confirmed. A run that ended by itself first keeps its own outcome.
+pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
+    let succeeded = exit.code == 0 && known.result.is_some_and(|result| result.success);
+    let (Some(cause), Some(signal)) = (known.cause, known.delivered) else {
+        let (outcome, mut reason) = by_itself(exit, known, succeeded);
+        if known.cause == Some(Cause::Wish) {
+            reason.push_str(" It ended by itself before the stop reached it.");
+        }
+        return Verdict { outcome, reason, step: Step::ByItself };
+    };
+    if succeeded {
+        let reason = "Finished its work, although it was being stopped.".to_owned();
+        return Verdict { outcome: Outcome::Succeeded, reason, step: Step::ByItself };
+    }
+    let (outcome, reason) = match cause {
+        Cause::Wish => (Outcome::Terminated, format!("Stopped by {}.", signal.name())),
+        Cause::TimeLimit => (Outcome::TimedOut, "Its agent's time limit was reached.".to_owned()),
+        Cause::CutOff => (
+            Outcome::Failed,
+            "Its worker couldn't reach Postgres to renew the lease, and stopped it.".to_owned(),
+        ),
+        Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
+        Cause::Shutdown => (Outcome::Failed, "Its worker was shut down, and stopped it.".to_owned()),
+    };
+    Verdict { outcome, reason, step: ladder::step(signal) }
+}
+
+fn by_itself(exit: Exit, known: &Known<'_>, succeeded: bool) -> (Outcome, String) {
+    if succeeded {
+        return (Outcome::Succeeded, "Finished its work.".to_owned());
+    }
+    let last_words = text::head(&text::inert_line(known.last_words), 300);
+    let reason = match (exit, known.result) {
+        (Exit { oom: true, .. }, _) => "Ran out of memory; the kernel ended it.".to_owned(),
+        (_, Some(result)) if !result.success => {
+            let said = text::head(&text::inert_line(&result.text), 300);
+            let said = if said.is_empty() { text::inert_line(&result.subtype) } else { said };
+            format!("Claude Code gave up: {said}")
+        }
+        (Exit { code: 0, .. }, None) => "Exited with 0, but printed no result.".to_owned(),
+        (Exit { code, .. }, Some(_)) => format!("Printed a result of success, but exited with {code}."),
+        (Exit { code, .. }, None) if last_words.is_empty() => {
+            format!("Exited with {code} and printed no result.")
+        }
+        (Exit { code, .. }, None) => {
+            format!("Exited with {code} and printed no result. Its last words: {last_words}")
+        }
+    };
+    (Outcome::Failed, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::run::Numbers;
+
+    fn result(success: bool, text: &str) -> RunResult {
+        let subtype = if success { "success" } else { "error_during_execution" };
+        RunResult { success, subtype: subtype.into(), text: text.into(), numbers: Numbers::default() }
+    }
+
+    fn exit(code: i64) -> Exit {
+        Exit { code, oom: false }
+    }
+
+    #[test]
+    fn only_exit_0_with_a_result_of_success_is_succeeded() {
+        let (good, bad) = (result(true, "done"), result(false, "API Error: 529"));
+        let cases = [
+            (exit(0), Some(&good), Outcome::Succeeded),
+            (exit(1), Some(&good), Outcome::Failed),
+            (exit(0), Some(&bad), Outcome::Failed),
+            (exit(0), None, Outcome::Failed),
+            (exit(137), None, Outcome::Failed),
+        ];
+        for (exit, result, outcome) in cases {
+            let verdict = judge(exit, &Known { result, ..Known::default() });
+            assert_eq!((verdict.outcome, verdict.step), (outcome, Step::ByItself), "{exit:?} {result:?}");
+            assert!(!verdict.reason.is_empty());
+        }
+    }
+
+    #[test]
+    fn terminated_needs_a_wish_and_a_signal_that_got_through() {
+        let wish = |delivered, code| {
+            judge(exit(code), &Known { cause: Some(Cause::Wish), delivered, ..Known::default() })
+        };
+        assert_eq!(wish(Some(Signal::Kill), 137).outcome, Outcome::Terminated);
+        assert_eq!(wish(Some(Signal::Int), 1).step, Step::Sigint);
+        let first = wish(None, 1);
+        assert_eq!(first.outcome, Outcome::Failed);
+        assert!(first.reason.contains("before the stop reached it"));
+    }
+
+    #[test]
+    fn a_success_during_the_stop_stays_a_success() {
+        let good = result(true, "done");
+        let known = Known {
+            result: Some(&good),
+            cause: Some(Cause::Wish),
+            delivered: Some(Signal::Int),
+            last_words: "",
+        };
+        assert_eq!(judge(exit(0), &known).outcome, Outcome::Succeeded);
+        assert_eq!(judge(exit(1), &known).outcome, Outcome::Terminated);
+    }
+
+    #[test]
+    fn reasons_are_in_words_and_inert() {
+        let bad = result(false, "API Error\u{1b}[31m: \u{202e}529");
+        let verdict = judge(exit(1), &Known { result: Some(&bad), ..Known::default() });
+        assert_eq!(verdict.reason, "Claude Code gave up: API Error: ⟨U+202E⟩529");
+        let oom = judge(Exit { code: 137, oom: true }, &Known::default());
+        assert!(oom.reason.contains("memory"));
+    }
+}

@@ -1,0 +1,117 @@
+//! A worker's next life: it takes over what lives, loses no event, doubles none, and clears away what nobody holds.
+
+use signalbox::model::run::{Outcome, State, Step, StopMode};
+
+use crate::fleet::{Fleet, until};
+use crate::scripted::Script;
+
+const SUCCESS: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done"}"#;
+
+async fn payloads(fleet: &Fleet, run: signalbox::model::run::RunId) -> Vec<String> {
+    fleet.events(run).await.into_iter().map(|event| event.payload).collect()
+}
+
+#[tokio::test]
+async fn a_transcript_goes_on_without_losing_or_doubling_an_event() {
+    let fleet = Fleet::new().await;
+    fleet.engine.script(Script { prints: vec!["line 1".into()], ..Script::default() });
+    let mut worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    let first = fleet.until(run, "heard of", |run| run.events == 1).await;
+    for life in 0..4 {
+        if life % 2 == 0 { worker.kill() } else { worker.hand_over().await }
+        fleet.engine.print(run.0, &format!("line {}", life * 2 + 2));
+        worker = fleet.worker("w1").await;
+        fleet.engine.print(run.0, &format!("line {}", life * 2 + 3));
+        fleet.until(run, "going on", |run| run.events == life * 2 + 3).await;
+    }
+    fleet.engine.print(run.0, SUCCESS);
+    fleet.engine.exit(run.0, 0);
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.container), (Some(Outcome::Succeeded), first.container));
+    assert_eq!(over.fence, first.fence + 4);
+    let expected: Vec<_> = (1..=9).map(|n| format!("line {n}")).chain([SUCCESS.to_owned()]).collect();
+    assert_eq!(payloads(&fleet, run).await, expected);
+    assert_eq!(fleet.engine.made(run.0), 1);
+}
+
+#[tokio::test]
+async fn a_result_heard_in_a_former_life_counts() {
+    let fleet = Fleet::new().await;
+    fleet.engine.script(Script { prints: vec![SUCCESS.into()], ..Script::default() });
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until(run, "heard of", |run| run.events == 1).await;
+    worker.kill();
+    fleet.engine.exit(run.0, 0);
+    let _again = fleet.worker("w1").await;
+    assert_eq!(fleet.until_over(run).await.outcome, Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_stop_wished_between_two_lives_is_obeyed() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    worker.kill();
+    fleet.stop(run, StopMode::Force).await;
+    assert!(fleet.run(run).await.is_unconfirmed());
+    let _again = fleet.worker("w1").await;
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Terminated), Step::Sigkill));
+    until("read", async || fleet.app.queue.commands_waiting("w1").await.unwrap() == 0).await;
+}
+
+#[tokio::test]
+async fn a_run_claimed_and_never_started_goes_back_to_the_queue() {
+    let fleet = Fleet::new().await;
+    let run = fleet.start("x").await;
+    fleet.claim("w1").await;
+    assert_eq!(fleet.run(run).await.state, State::Starting);
+    let _worker = fleet.worker("w1").await;
+    let running = fleet.until_running(run).await;
+    assert_eq!((running.fence, fleet.engine.made(run.0)), (3, 1), "claimed, adopted, claimed again");
+}
+
+#[tokio::test]
+async fn a_container_gone_meanwhile_is_no_mystery() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    worker.kill();
+    fleet.engine.vanish(run.0);
+    let _again = fleet.worker("w1").await;
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::Absent));
+}
+
+#[tokio::test]
+async fn an_engine_that_is_down_at_the_start_is_waited_for_and_the_lease_kept() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    let before = fleet.until_running(run).await;
+    worker.kill();
+    fleet.engine.silent(true);
+    let _again = fleet.worker("w1").await;
+    let waiting = fleet.until(run, "in trouble", |run| run.trouble.is_some()).await;
+    assert!(waiting.fence > before.fence && waiting.state == State::Running);
+    fleet.engine.silent(false);
+    fleet.until(run, "well again", |run| run.trouble.is_none()).await;
+    assert_eq!(fleet.engine.alive(), [run.0]);
+}
+
+#[tokio::test]
+async fn a_container_that_nobody_holds_is_killed_and_noted() {
+    let fleet = Fleet::new().await;
+    fleet.engine.plant(777);
+    let _worker = fleet.worker("w1").await;
+    until("gone", async || fleet.engine.known().is_empty()).await;
+    let noted: i64 = sqlx::query_scalar("select count(*) from audit where what = 'stray container killed' and run_id = 777")
+        .fetch_one(fleet.app.sql())
+        .await
+        .unwrap();
+    assert_eq!(noted, 1);
+}

@@ -1,0 +1,199 @@
+//! A fleet for tests: the real server, real stores, a scripted engine, and workers that can be killed.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signalbox::config::{self, Env};
+use signalbox::db::{Db, Lease, Role, Superuser};
+use signalbox::model::event::Event;
+use signalbox::model::run::{LadderTimes, NewRun, Run, RunId, StopMode};
+use signalbox::queue::{Command, Notice, Queue};
+use signalbox::worker::{self, Leave, Parts, Times};
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use crate::app::TestApp;
+use crate::scripted::Scripted;
+
+/// The longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Fleet {
+    pub(crate) app: TestApp,
+    pub(crate) engine: Scripted,
+    pub(crate) by: Superuser,
+    dir: PathBuf,
+}
+
+/// A worker with a runtime of its own, so that it can be killed between two instructions.
+pub(crate) struct Working {
+    runtime: Option<Runtime>,
+    leave: Leave,
+    over: tokio::sync::oneshot::Receiver<anyhow::Result<()>>,
+}
+
+impl Fleet {
+    pub(crate) async fn new() -> Self {
+        let app = TestApp::start().await;
+        let by = app.proof().await;
+        let dir = std::env::temp_dir().join(&app.fleet);
+        Self { app, engine: Scripted::default(), by, dir }
+    }
+
+    pub(crate) fn parts(&self, name: &str) -> Parts {
+        let variables = |variable: &str| {
+            Some(match variable {
+                "DATABASE_URL" => "postgres://unused".to_owned(),
+                "REDIS_URL" => "redis://unused".to_owned(),
+                "ANTHROPIC_BASE_URL" => "http://127.0.0.1:9".to_owned(),
+                "SIGNALBOX_WORK_DIR" => self.dir.display().to_string(),
+                "SIGNALBOX_WORKER" => name.to_owned(),
+                _ => return None,
+            })
+        };
+        let ladder = LadderTimes {
+            sigint: Duration::from_millis(400),
+            sigterm: Duration::from_millis(300),
+            sigkill: Duration::from_millis(200),
+        };
+        Parts {
+            db: self.app.worker_db.clone(),
+            queue: self.app.queue.clone(),
+            engine: Arc::new(self.engine.clone()),
+            settings: config::Work::from_env(&Env::of(&variables), "unused").unwrap(),
+            times: Times { ladder, ..Times::default() },
+        }
+    }
+
+    pub(crate) async fn worker(&self, name: &str) -> Working {
+        self.worker_with(self.parts(name)).await
+    }
+
+    /// Starts a worker; its handles on the stores are made anew, inside its own runtime.
+    pub(crate) async fn worker_with(&self, parts: Parts) -> Working {
+        let (url, redis) = (self.app.database_url.clone(), crate::app::redis_url());
+        self.worker_at(parts, &url, &redis).await
+    }
+
+    pub(crate) async fn worker_at(&self, mut parts: Parts, database_url: &str, redis_url: &str) -> Working {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let leave = Leave::default();
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let (done, over) = tokio::sync::oneshot::channel();
+        let (told, fleet) = (leave.clone(), self.app.fleet.clone());
+        let (database_url, redis_url) = (database_url.to_owned(), redis_url.to_owned());
+        runtime.spawn(async move {
+            parts.db = Db::new(&database_url, Role::Worker, 5).unwrap();
+            parts.queue = Queue::new(&redis_url, &fleet).unwrap();
+            let _ = done.send(worker::work(parts, told, ready).await);
+        });
+        let mut working = Working { runtime: Some(runtime), leave, over };
+        tokio::select! {
+            is_ready = is_ready => is_ready.expect("the worker is ready"),
+            over = &mut working.over => panic!("the worker ended: {over:?}"),
+        }
+        working
+    }
+
+    /// Accepts a run and tells the workers, as the page does.
+    pub(crate) async fn start(&self, prompt: &str) -> RunId {
+        let new = NewRun::parse("claude-code", prompt, "", None).unwrap();
+        let run = self.app.db.start_run(&self.by, &new, None).await.unwrap().run;
+        let _ = self.app.queue.notice(Notice::Queued(run)).await;
+        run
+    }
+
+    /// Claims the oldest queued run for a worker that isn't there.
+    pub(crate) async fn claim(&self, worker: &str) -> Lease {
+        let facts = signalbox::model::worker::HostFacts::default();
+        self.app.worker_db.heartbeat(worker, &facts, true).await.unwrap();
+        self.app.worker_db.claim(worker, &[0; 32]).await.unwrap().expect("a run is queued").lease
+    }
+
+    /// Wishes a stop and tells the worker, as the page does.
+    pub(crate) async fn stop(&self, run: RunId, mode: StopMode) {
+        let stopped = self.app.db.wish_stop(&self.by, run, mode, "", None).await.unwrap();
+        if let Some((worker, mode)) = stopped.tell {
+            let _ = self.app.queue.command(&worker, Command::Stop(run, mode)).await;
+        }
+    }
+
+    pub(crate) async fn run(&self, run: RunId) -> Run {
+        self.app.db.run(&self.by, run).await.unwrap()
+    }
+
+    pub(crate) async fn events(&self, run: RunId) -> Vec<Event> {
+        self.app.db.events_tail(&self.by, run, None, 10_000).await.unwrap()
+    }
+
+    /// Waits until a run is so.
+    pub(crate) async fn until(&self, run: RunId, what: &str, so: impl Fn(&Run) -> bool) -> Run {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.run(run).await;
+            if so(&found) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "run {run} isn't {what}: {found:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn until_running(&self, run: RunId) -> Run {
+        use signalbox::model::run::State;
+        self.until(run, "running", |run| run.state == State::Running).await
+    }
+
+    pub(crate) async fn until_over(&self, run: RunId) -> Run {
+        self.until(run, "over", |run| run.state.is_over()).await
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, so: impl Fn() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(Instant::now() < deadline, "not {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Working {
+    /// `kill -9`: nothing of it runs another instruction.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM: leaves its runs to its next life.
+    pub(crate) async fn hand_over(mut self) {
+        self.leave.hand_over.cancel();
+        (&mut self.over).await.unwrap().unwrap();
+    }
+
+    /// Ctrl-C: stops its runs.
+    pub(crate) async fn stop_runs(mut self) {
+        self.leave.stop_runs.cancel();
+        self.leave.hand_over.cancel();
+        (&mut self.over).await.unwrap().unwrap();
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,254 @@
+//! A container engine that does what a test tells it: containers print, ignore signals, end; the engine falls silent,
+//! refuses, or lies half dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use signalbox::engine::{About, Cell, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+use tokio::sync::watch;
+
+/// What containers of the engine do.
+#[derive(Clone, Default)]
+pub struct Script {
+    /// Printed at once, a line each.
+    pub prints: Vec<String>,
+    /// Ends by itself, right after printing, with this code.
+    pub exits: Option<i64>,
+    /// Signals that change nothing.
+    pub ignores: BTreeSet<&'static str>,
+    /// What it prints when SIGINT ends it.
+    pub last_words: Option<String>,
+}
+
+struct Container {
+    found: Found,
+    script: Script,
+    signals: Vec<&'static str>,
+}
+
+#[derive(Default)]
+struct World {
+    containers: BTreeMap<String, Container>,
+    /// Every container ever made, by run.
+    made: Vec<i64>,
+    script: Script,
+    /// Every call but those that wait fails.
+    silent: bool,
+    /// Starting fails with this.
+    refuses: Option<String>,
+    /// Starting makes the container, and then the answer is lost.
+    loses_answers: bool,
+}
+
+/// The engine; clones share one world, as two lives of a worker share one engine.
+#[derive(Clone)]
+pub struct Scripted {
+    world: Arc<Mutex<World>>,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Scripted {
+    fn default() -> Self {
+        Self { world: Arc::default(), changed: Arc::new(watch::channel(0).0) }
+    }
+}
+
+impl Scripted {
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let done = change(&mut self.world.lock().unwrap());
+        self.changed.send_modify(|n| *n += 1);
+        done
+    }
+
+    /// What containers made from now on do.
+    pub fn script(&self, script: Script) {
+        self.change(|world| world.script = script);
+    }
+
+    pub fn silent(&self, silent: bool) {
+        self.change(|world| world.silent = silent);
+    }
+
+    pub fn refuses(&self, why: Option<&str>) {
+        self.change(|world| world.refuses = why.map(str::to_owned));
+    }
+
+    pub fn loses_answers(&self, loses: bool) {
+        self.change(|world| world.loses_answers = loses);
+    }
+
+    /// The signals that a run's container was sent, ignored ones included.
+    pub fn signals(&self, run: i64) -> Vec<&'static str> {
+        let world = self.world.lock().unwrap();
+        world.containers.get(&name(run)).map(|container| container.signals.clone()).unwrap_or_default()
+    }
+
+    /// How many containers of this run there ever were.
+    pub fn made(&self, run: i64) -> usize {
+        self.world.lock().unwrap().made.iter().filter(|made| **made == run).count()
+    }
+
+    /// The runs whose containers are alive.
+    pub fn alive(&self) -> Vec<i64> {
+        let world = self.world.lock().unwrap();
+        let alive = world.containers.values().filter(|container| container.found.status == Status::Alive);
+        alive.map(|container| container.found.run).collect()
+    }
+
+    /// The runs that the engine knows anything of.
+    pub fn known(&self) -> Vec<i64> {
+        self.world.lock().unwrap().containers.values().map(|container| container.found.run).collect()
+    }
+
+    /// A container prints another line.
+    pub fn print(&self, run: i64, line: &str) {
+        self.change(|world| world.containers.get_mut(&name(run)).unwrap().script.prints.push(line.to_owned()));
+    }
+
+    /// A container ends.
+    pub fn exit(&self, run: i64, code: i64) {
+        self.change(|world| {
+            let container = world.containers.get_mut(&name(run)).unwrap();
+            container.found.status = Status::Exited(Exit { code, oom: false });
+        });
+    }
+
+    /// A container that nobody's run owns.
+    pub fn plant(&self, run: i64) {
+        self.change(|world| world.make(run, 1, Status::Alive));
+    }
+
+    /// The container vanishes behind everybody's back.
+    pub fn vanish(&self, run: i64) {
+        self.change(|world| world.containers.remove(&name(run)));
+    }
+
+    fn reach<T>(&self, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.change(|world| match world.silent {
+            true => Err(Error::Unavailable("it is silent".into())),
+            false => call(world),
+        })
+    }
+}
+
+fn name(run: i64) -> String {
+    format!("container-{run}")
+}
+
+impl World {
+    fn make(&mut self, run: i64, fence: i64, status: Status) {
+        let found = Found { container: name(run), run, fence, status };
+        let script = self.script.clone();
+        self.containers.insert(name(run), Container { found, script, signals: Vec::new() });
+        self.made.push(run);
+    }
+
+    fn container(&mut self, id: &str) -> Result<&mut Container> {
+        self.containers.get_mut(id).ok_or(Error::Absent)
+    }
+}
+
+#[async_trait]
+impl Engine for Scripted {
+    async fn about(&self) -> Result<About> {
+        self.reach(|_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None }))
+    }
+
+    async fn start(&self, cell: &Cell) -> Result<String> {
+        self.reach(|world| {
+            if let Some(why) = &world.refuses {
+                return Err(Error::Refused(why.clone()));
+            }
+            if world.containers.contains_key(&name(cell.run)) {
+                return Err(Error::Exists);
+            }
+            let status = match world.script.exits {
+                Some(code) => Status::Exited(Exit { code, oom: false }),
+                None => Status::Alive,
+            };
+            world.make(cell.run, cell.fence, status);
+            if world.loses_answers { Err(Error::Unavailable("lost".into())) } else { Ok(name(cell.run)) }
+        })
+    }
+
+    async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
+        self.reach(|world| {
+            let container = world.container(container)?;
+            if container.found.status != Status::Alive {
+                return Err(Error::NotRunning);
+            }
+            container.signals.push(signal.name());
+            if !container.script.ignores.contains(signal.name()) {
+                let code = match signal {
+                    Signal::Int => 1,
+                    Signal::Term => 143,
+                    Signal::Kill => 137,
+                };
+                if let (Signal::Int, Some(words)) = (signal, container.script.last_words.clone()) {
+                    container.script.prints.push(words);
+                }
+                container.found.status = Status::Exited(Exit { code, oom: false });
+            }
+            Ok(())
+        })
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Status> {
+        self.reach(|world| Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone())))
+    }
+
+    async fn wait(&self, container: &str) -> Result<Exit> {
+        let mut changes = self.changed.subscribe();
+        loop {
+            let status = self.world.lock().unwrap().container(container).map(|c| c.found.status.clone());
+            match status {
+                Err(error) => return Err(error),
+                Ok(Status::Exited(exit)) => return Ok(exit),
+                Ok(_) => {}
+            }
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn output(&self, container: &str) -> BoxStream<'static, Result<Output>> {
+        let (engine, container) = (self.clone(), container.to_owned());
+        let changes = self.changed.subscribe();
+        stream::unfold((engine, container, changes, 0), async move |(engine, id, mut changes, given)| {
+            loop {
+                {
+                    let world = engine.world.lock().unwrap();
+                    let found = world.containers.get(&id)?;
+                    if let Some(line) = found.script.prints.get(given) {
+                        let chunk = Ok(Output::Stdout(Bytes::from(format!("{line}\n"))));
+                        drop(world);
+                        return Some((chunk, (engine, id, changes, given + 1)));
+                    }
+                    if matches!(found.found.status, Status::Exited(_)) {
+                        return None;
+                    }
+                }
+                let _ = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
+            }
+        })
+        .boxed()
+    }
+
+    async fn list(&self) -> Result<Vec<Found>> {
+        self.reach(|world| Ok(world.containers.values().map(|container| container.found.clone()).collect()))
+    }
+
+    async fn remove(&self, container: &str) -> Result<()> {
+        self.reach(|world| {
+            match world.containers.get(container).map(|container| &container.found.status) {
+                Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
+                _ => world.containers.remove(container),
+            };
+            Ok(())
+        })
+    }
+}
