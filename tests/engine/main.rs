@@ -2,3 +2,4 @@
 
 mod bad_engine;
 mod docker;
+mod process;
