@@ -1,8 +1,9 @@
-//! `signalbox cell`: what the process engine starts in place of a container.
+//! `signalbox cell`: the shim that the process engine starts in place of a container.
 
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::engine::process::shim;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -10,6 +11,6 @@ pub(super) struct Args {
     dir: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> Result<u8, Failure> {
-    Err(Failure::new(format_args!("{}: to come", args.dir.display())))
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    Ok(shim::main(&args.dir)?)
 }

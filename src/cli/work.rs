@@ -10,6 +10,7 @@ use crate::config::{self, EngineKind};
 use crate::db::{Db, Role};
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
+use crate::engine::process::Processes;
 use crate::queue::Queue;
 use crate::{shutdown, telemetry, worker};
 
@@ -54,8 +55,9 @@ async fn work(settings: config::Work) -> Result<(), Failure> {
 pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure> {
     match settings.engine {
         EngineKind::Docker => {
-            let docker = Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name)
-                .map_err(|error| Failure::unusable(format_args!("{error}")))?;
+            let docker =
+                Docker::connect(settings.docker_host.as_deref(), &settings.stores.fleet, &settings.name)
+                    .map_err(|error| Failure::unusable(format_args!("{error}")))?;
             Ok(Arc::new(docker.with_image(&settings.image)))
         }
         EngineKind::Process => {
@@ -63,7 +65,9 @@ pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure
                 "signalbox: SIGNALBOX_ENGINE=process: agents run unsandboxed, as plain processes with this \
                  user's rights. For a first look only.",
             );
-            Err(Failure::new("the process engine is to come"))
+            let processes = Processes::open(&settings.dir, &settings.claude)
+                .map_err(|error| Failure::new(format_args!("{}: {error}", settings.dir.display())))?;
+            Ok(Arc::new(processes))
         }
     }
 }
