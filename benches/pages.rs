@@ -1,6 +1,8 @@
 //! The runs page at a million runs, beside the same page at ten thousand and a bare actix + askama + sqlx page:
 //! does its cost grow with the table, and what does the guard cost? And what `serve` weighs.
 
+#![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
+
 mod support;
 
 use std::process::Command;
@@ -16,7 +18,8 @@ const ROUNDS: usize = 1500;
 #[derive(Template)]
 #[template(
     source = "<!doctype html><title>Runs</title><ul>{% for row in rows %}<li>{{ row.0 }} {{ row.1 }} {{ row.2 }}</li>{% endfor %}</ul>",
-    ext = "html"
+    ext = "html",
+    config = "benches/support/askama.toml"
 )]
 struct Bare {
     rows: Vec<(i64, String, String)>,
@@ -37,8 +40,13 @@ fn serve_bare(database_url: String) -> String {
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let pool = PgPoolOptions::new().test_before_acquire(false).connect(&database_url).await.expect("connects");
-            let app = move || App::new().app_data(web::Data::new(pool.clone())).route("/", web::get().to(bare));
+            let pool = PgPoolOptions::new()
+                .test_before_acquire(false)
+                .connect(&database_url)
+                .await
+                .expect("connects");
+            let app =
+                move || App::new().app_data(web::Data::new(pool.clone())).route("/", web::get().to(bare));
             HttpServer::new(app).workers(2).listen(listener).expect("listens").run().await
         })
     });
@@ -48,8 +56,12 @@ fn serve_bare(database_url: String) -> String {
 fn seeded(name: &str, runs: u32) -> String {
     let url = fresh_database(name);
     let runs = runs.to_string();
-    assert!(signalbox(&["seed", "--runs", &runs, "--events", "1000"], &url).status().expect("runs").success());
-    assert!(Command::new("psql").args(["-qX", &url, "-c", "vacuum analyze"]).status().expect("psql").success());
+    assert!(
+        signalbox(&["seed", "--runs", &runs, "--events", "1000"], &url).status().expect("runs").success()
+    );
+    assert!(
+        Command::new("psql").args(["-qX", &url, "-c", "vacuum analyze"]).status().expect("psql").success()
+    );
     url
 }
 

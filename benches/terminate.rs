@@ -1,6 +1,8 @@
 //! From the POST to the death of the container: the whole path (guard, transaction, queue, worker, engine), beside
 //! a bare kill through the engine's API of a container made the same way. In turns, in one run.
 
+#![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
+
 mod support;
 
 use std::path::Path;
@@ -30,7 +32,8 @@ impl Bench {
     fn start(&mut self) -> (String, i64) {
         let answer = self.http.post("/runs", "agent=claude-code&title=bench&prompt=scenario:+think");
         assert_eq!(answer.status, 303, "{}", answer.head);
-        let path = answer.head.lines().find_map(|line| line.strip_prefix("location: ")).expect("a run").to_owned();
+        let path =
+            answer.head.lines().find_map(|line| line.strip_prefix("location: ")).expect("a run").to_owned();
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             assert!(Instant::now() < deadline, "{path} doesn't start");
@@ -119,11 +122,15 @@ fn main() {
     let url = fresh_database("bench_terminate");
     let serve = Process::start(&mut signalbox(&["serve"], &url));
     let mut work = signalbox(&["work"], &url);
-    work.env("ANTHROPIC_BASE_URL", &standin.ready).env("SIGNALBOX_ENGINE", "docker").env("SIGNALBOX_WORKER", "bench");
+    work.env("ANTHROPIC_BASE_URL", &standin.ready)
+        .env("SIGNALBOX_ENGINE", "docker")
+        .env("SIGNALBOX_WORKER", "bench");
     let _work = Process::start(&mut work);
     let docker_host = env("DOCKER_HOST");
-    let docker = Docker::connect_with_unix(&docker_host, 30, bollard::API_DEFAULT_VERSION).expect("an engine");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+    let docker =
+        Docker::connect_with_unix(&docker_host, 30, bollard::API_DEFAULT_VERSION).expect("an engine");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
     let docker = runtime.block_on(docker.negotiate_version()).expect("an engine");
     let mut bench = Bench { http: Http::signed_in(&serve.ready), docker, runtime };
     let mut samples: [Sample; 4] = Default::default();

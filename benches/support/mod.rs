@@ -1,6 +1,8 @@
 //! What the benches share: processes to measure, a plain HTTP client that adds little, and honest statistics.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that can't go on ends here")]
+#![allow(clippy::disallowed_methods, reason = "benches are told by the environment where the stores are")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,21 +13,22 @@ use std::time::{Duration, Instant};
 const PASSWORD: &str = "levers in a quiet room";
 
 /// A variable that `deploy/dev/with-stores` sets.
-pub fn env(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} isn't set; run this by deploy/dev/with-stores, as `make bench` does"))
+pub(crate) fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} isn't set; run this by deploy/dev/with-stores, as `make bench` does")
+    })
 }
 
 /// A process of ours that is ended when it goes out of scope.
-pub struct Process {
-    pub child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     /// What followed `ready: `.
-    pub ready: String,
+    pub(crate) ready: String,
 }
 
 impl Process {
     /// Starts a command and waits for its line `ready: …`.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let ready = loop {
@@ -39,7 +42,7 @@ impl Process {
     }
 
     /// Resident memory in MiB.
-    pub fn resident_mib(&self) -> f64 {
+    pub(crate) fn resident_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("alive");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("KiB") / 1024.0
@@ -54,7 +57,7 @@ impl Drop for Process {
 }
 
 /// The product itself, its logs off.
-pub fn signalbox(subcommand: &[&str], database_url: &str) -> Command {
+pub(crate) fn signalbox(subcommand: &[&str], database_url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
     command.args(subcommand).env("DATABASE_URL", database_url).env("SIGNALBOX_LOG", "off");
     command.env("SIGNALBOX_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
@@ -62,7 +65,7 @@ pub fn signalbox(subcommand: &[&str], database_url: &str) -> Command {
 }
 
 /// Makes a fresh database beside the one of `DATABASE_URL`, migrated, with a superuser.
-pub fn fresh_database(name: &str) -> String {
+pub(crate) fn fresh_database(name: &str) -> String {
     let base = env("DATABASE_URL");
     let psql = |sql: &str| {
         let done = Command::new("psql").args(["-qX", &base, "-c", sql]).status().expect("psql");
@@ -73,29 +76,30 @@ pub fn fresh_database(name: &str) -> String {
     let (server, _) = base.rsplit_once('/').expect("a path");
     let url = format!("{server}/{name}");
     assert!(signalbox(&["migrate"], &url).status().expect("runs").success());
-    let mut add = signalbox(&["superuser", "add", "bench"], &url).stdin(Stdio::piped()).spawn().expect("runs");
+    let mut add =
+        signalbox(&["superuser", "add", "bench"], &url).stdin(Stdio::piped()).spawn().expect("runs");
     writeln!(add.stdin.take().expect("piped"), "{PASSWORD}").expect("takes a password");
     assert!(add.wait().expect("ends").success());
     url
 }
 
 /// A connection that stays open, and the cookie that signs in.
-pub struct Http {
+pub(crate) struct Http {
     host: String,
     stream: BufReader<TcpStream>,
     cookie: String,
 }
 
 /// An answer.
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Http {
     /// Connects to `http://host:port`.
-    pub fn connect(url: &str) -> Self {
+    pub(crate) fn connect(url: &str) -> Self {
         let host = url.strip_prefix("http://").expect("plain http").trim_end_matches('/').to_owned();
         let stream = TcpStream::connect(&host).expect("connects");
         stream.set_nodelay(true).expect("a socket");
@@ -104,7 +108,7 @@ impl Http {
     }
 
     /// Signs in as the benches' superuser.
-    pub fn signed_in(url: &str) -> Self {
+    pub(crate) fn signed_in(url: &str) -> Self {
         let mut http = Self::connect(url);
         let form = format!("name=bench&password={}", PASSWORD.replace(' ', "+"));
         let answer = http.post("/login", &form);
@@ -114,11 +118,11 @@ impl Http {
         http
     }
 
-    pub fn get(&mut self, path: &str) -> Answer {
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
         self.request("GET", path, "")
     }
 
-    pub fn post(&mut self, path: &str, form: &str) -> Answer {
+    pub(crate) fn post(&mut self, path: &str, form: &str) -> Answer {
         self.request("POST", path, form)
     }
 
@@ -148,7 +152,7 @@ impl Http {
 }
 
 /// Milliseconds that something takes.
-pub fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let start = Instant::now();
     let done = work();
     (start.elapsed().as_secs_f64() * 1000.0, done)
@@ -156,7 +160,7 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 
 /// A sample of milliseconds.
 #[derive(Default)]
-pub struct Sample(pub Vec<f64>);
+pub(crate) struct Sample(pub(crate) Vec<f64>);
 
 impl Sample {
     fn at(&self, share: f64) -> f64 {
@@ -165,12 +169,12 @@ impl Sample {
         sorted[((sorted.len() - 1) as f64 * share).round() as usize]
     }
 
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.at(0.5)
     }
 
     /// One line: median, and the middle four fifths.
-    pub fn line(&self, name: &str) -> String {
+    pub(crate) fn line(&self, name: &str) -> String {
         format!(
             "{name:<44} {:>9.3} ms   [{:.3} – {:.3}]   n = {}",
             self.median(),
@@ -182,6 +186,6 @@ impl Sample {
 }
 
 /// Says what was measured.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

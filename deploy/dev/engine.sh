@@ -161,7 +161,7 @@ private_engine_leave() {
     flock 8
     rm -f "$STACK/users/$us"
     for user in "$STACK"/users/*; do
-        recorded_pid "$user" >/dev/null && {
+        recorded "$user" && {
             exec 8>&-
             return 0
         }

@@ -59,40 +59,42 @@ secret() {
 
 BOOT=$(cat /proc/sys/kernel/random/boot_id)
 
-# PID: its state, parent, session and start time; fails when it has gone.
+# PID: sets STATE, PARENT, SESSION, TERMINAL and START of it; fails when it has gone.
 stat_of() {
     local line
     { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
     line=${line##*) }
     # shellcheck disable=SC2086 # the fields are to be split
     set -- $line
-    printf '%s %s %s %s\n' "$1" "$2" "$4" "${20}"
+    STATE=$1 PARENT=$2 SESSION=$4 TERMINAL=$5 START=${20}
 }
 
-# RECORD [PID]
+# RECORD PID
 write_record() {
-    local pid=${2:-$BASHPID} start
-    start=$(stat_of "$pid") || return 1
+    stat_of "$2" || return 1
     mkdir -p "${1%/*}"
-    printf '%s %s %s\n' "$pid" "${start##* }" "$BOOT" >"$1.$BASHPID"
+    printf '%s %s %s\n' "$2" "$START" "$BOOT" >"$1.$BASHPID"
     mv -f "$1.$BASHPID" "$1"
 }
 
-# RECORD: prints the pid when that very process is still there.
-recorded_pid() {
-    local pid start boot state now
+# RECORD: sets PID when that very process is still there, and fails otherwise.
+recorded() {
+    local pid start boot
     { read -r pid start boot <"$1"; } 2>/dev/null || return 1
-    [ "${boot:-}" = "$BOOT" ] || return 1
-    read -r state _ _ now < <(stat_of "$pid") || return 1
-    [ "$state" != Z ] && [ "$now" = "$start" ] && printf '%s\n' "$pid"
+    [ "${boot:-}" = "$BOOT" ] && stat_of "$pid" && [ "$STATE" != Z ] && [ "$START" = "$start" ] && PID=$pid
 }
 
-running() { recorded_pid "$STACK/run/$1" >/dev/null; }
+running() { recorded "$STACK/run/$1"; }
 
-# NAME COMMAND…: runs it in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
+# NAME COMMAND…: starts a service, in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
 # that it writes itself before it begins, and with its words in its log. A shell's background children
 # ignore SIGINT, and so would all of theirs: hence the reset.
 spawn() {
+    spawn_logged "$@"
+    disown "$SPAWNED"
+}
+
+spawn_logged() {
     local name=$1
     shift
     mkdir -p "$STACK/log"
@@ -138,7 +140,7 @@ step() {
 # The same, told to a log.
 quiet_step() {
     local name=$1 status=0
-    spawn "$@"
+    spawn_logged "$@"
     await || status=$?
     rm -f "$STACK/run/$name"
     return "$status"
@@ -147,7 +149,7 @@ quiet_step() {
 # RECORD SECONDS
 wait_gone() {
     local end=$((SECONDS + $2))
-    while recorded_pid "$1" >/dev/null; do
+    while recorded "$1"; do
         [ "$SECONDS" -le "$end" ] || return 1
         sleep 0.05
     done
@@ -156,7 +158,8 @@ wait_gone() {
 # NAME SIGNAL SECONDS: asks, waits, then insists; also with what it left behind in its session.
 stop() {
     local record=$STACK/run/$1 pid
-    if pid=$(recorded_pid "$record"); then
+    if recorded "$record"; then
+        pid=$PID
         kill -s "$2" "$pid" 2>/dev/null || true
         if ! wait_gone "$record" "$3"; then
             say "signalbox: $1 did not stop in $3 s, killing it"
@@ -170,12 +173,12 @@ stop() {
 
 # RECORD: ends what is left of the session that this process led.
 kill_session() {
-    local pid start boot proc session now
+    local pid start boot proc
     { read -r pid start boot <"$1"; } 2>/dev/null || return 0
     [ "$boot" = "$BOOT" ] || return 0
     for proc in /proc/[0-9]*; do
-        read -r _ _ session now < <(stat_of "${proc#/proc/}") || continue
-        if [ "$session" = "$pid" ] && [ "$now" -ge "$start" ]; then
+        stat_of "${proc#/proc/}" || continue
+        if [ "$SESSION" = "$pid" ] && [ "$START" -ge "$start" ]; then
             kill -s KILL "${proc#/proc/}" 2>/dev/null || true
         fi
     done
@@ -201,22 +204,24 @@ pause() {
 # Tells whether `make` still waits for us. A SIGINT sent to make alone isn't passed on, it only waits;
 # while it does, the signal stands among its blocked ones.
 make_waits() {
-    local parent blocked
-    read -r _ parent _ _ < <(stat_of $$)
-    [ "$parent" = "$PPID" ] || return 1
-    [ "$(cat "/proc/$PPID/comm" 2>/dev/null)" = make ] || return 0
-    blocked=$(sed -n 's/^SigBlk:\t*//p' "/proc/$PPID/status" 2>/dev/null) || return 1
-    [ $((0x${blocked:-0} & 7)) = 0 ]
+    local name value blocked=0
+    stat_of $$
+    [ "$PARENT" = "$PPID" ] || return 1
+    { read -r name <"/proc/$PPID/comm"; } 2>/dev/null || return 1
+    [ "$name" = make ] || return 0
+    while read -r name value; do
+        [ "$name" != SigBlk: ] || blocked=$((0x$value))
+    done 2>/dev/null <"/proc/$PPID/status"
+    [ $((blocked & 7)) = 0 ]
 }
 
 # WHAT: one at a time in this stack. A record, not a held lock: what outlives us must not hold it.
 take_turn() {
-    local pid
     mkdir -p "$STACK/run"
     exec 8>"$STACK/run/.lock"
     flock 8
-    if pid=$(recorded_pid "$STACK/run/.supervisor"); then
-        die "$1 is already running here (pid $pid, in $STACK)" 2
+    if recorded "$STACK/run/.supervisor"; then
+        die "$1 is already running here (pid $PID, in $STACK)" 2
     fi
     write_record "$STACK/run/.supervisor" $$
     exec 8>&-
@@ -291,15 +296,11 @@ work_dir() {
 # Agents of the process engine whose worker didn't get to end them: they work in our directory, have
 # no terminal, and nobody else's process does both.
 kill_stray_agents() {
-    local proc cwd line
+    local proc
     for proc in /proc/[0-9]*; do
-        cwd=$(readlink "$proc/cwd" 2>/dev/null) || continue
-        [[ $cwd == "$STACK/work"/* ]] || continue
-        { read -r line <"$proc/stat"; } 2>/dev/null || continue
-        line=${line##*) }
-        # shellcheck disable=SC2086 # the fields are to be split
-        set -- $line
-        [ "$5" != 0 ] || kill -s KILL "${proc#/proc/}" 2>/dev/null || true
+        [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] || continue
+        stat_of "${proc#/proc/}" || continue
+        [ "$TERMINAL" != 0 ] || kill -s KILL "${proc#/proc/}" 2>/dev/null || true
     done
 }
 

@@ -126,6 +126,15 @@ impl Db {
         Ok(Page::from_rows(lines, cursor, |line: &RunLine| line.id.0))
     }
 
+    /// The newest runs that workers hold or held when they fell silent, at most [`PAGE_SIZE`] and one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn runs_held(&self, _by: &Superuser) -> Result<Vec<RunLine>> {
+        let rows = lines!(&self.pool, "r.state in ('starting', 'running', 'lost')", "desc");
+        rows.into_iter().map(RunLine::try_from).collect()
+    }
+
     /// One run, whole.
     ///
     /// # Errors

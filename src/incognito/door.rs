@@ -93,7 +93,7 @@ pub(super) fn can_be_sent(path: &str) -> bool {
 
 /// A path that would be changed on its way is none.
 fn uri(path: &str) -> Option<Uri> {
-    path.parse().ok().filter(|uri: &Uri| uri.to_string() == path)
+    path.parse().ok().filter(|uri: &Uri| *uri == path)
 }
 
 /// What came back.

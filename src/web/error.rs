@@ -35,6 +35,9 @@ pub(crate) enum Error {
     /// A request that makes no sense; the text says why, in a person's words.
     #[error("{0}")]
     Invalid(String),
+    /// A request that can be read but not met; the text says why, in a person's words.
+    #[error("{0}")]
+    Unprocessable(String),
     /// A form larger than its page takes.
     #[error("form too large")]
     TooLarge,
@@ -129,7 +132,9 @@ impl Error {
             Self::Method => {
                 ("This page doesn't take requests of that kind.", NOTHING, "Go back to the runs.")
             }
-            Self::Invalid(what) | Self::Conflict(what) => (what, NOTHING, "Go back and look again."),
+            Self::Invalid(what) | Self::Unprocessable(what) | Self::Conflict(what) => {
+                (what, NOTHING, "Go back and look again.")
+            }
             Self::TooLarge => {
                 ("The form is larger than this page takes.", NOTHING, "Go back and shorten it.")
             }
@@ -164,6 +169,7 @@ impl ResponseError for Error {
             Self::SignIn => StatusCode::SEE_OTHER,
             Self::Forbidden | Self::NotOurs => StatusCode::FORBIDDEN,
             Self::UnknownHost | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -16,13 +16,19 @@ mod form;
 mod guard;
 mod headers;
 mod health;
+mod inert;
+mod lamp;
 mod login;
 mod origin;
 mod page;
+mod receipt;
+mod run;
 mod runs;
 mod server;
 mod session;
+mod show;
 mod throttle;
+mod transcript;
 mod workers;
 
 use std::net::IpAddr;
@@ -76,12 +82,12 @@ pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
                     resource("/runs").app_data(form::limit(runs::FORM_MAX)).route(post().to(runs::start)),
                 )
                 .service(resource("/runs/new").route(get().to(runs::form)))
-                .service(resource("/runs/{id}").route(get().to(runs::show)))
+                .service(resource("/runs/{id}").route(get().to(run::show)))
                 .service(resource("/runs/{id}/events").route(get().to(events::stream)))
                 .service(
                     resource("/runs/{id}/terminate")
-                        .route(get().to(runs::confirm))
-                        .route(post().to(runs::terminate)),
+                        .route(get().to(run::confirm))
+                        .route(post().to(run::terminate)),
                 )
                 .service(resource("/workers").route(get().to(workers::index)))
                 .service(resource("/health").route(get().to(health::index)))

@@ -8,6 +8,7 @@ use askama::Template;
 use super::error::{Error, Result};
 use super::fleet::Notice;
 use crate::db::Superuser;
+use crate::model::page::Cursor;
 
 /// The type of every page.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
@@ -66,4 +67,28 @@ pub(crate) fn go_to(path: &str) -> HttpResponse {
 /// The answer to every path that isn't there.
 pub(crate) async fn nothing_here(_by: Superuser) -> Result<HttpResponse> {
     Err(Error::NotFound)
+}
+
+/// The number that a query says.
+///
+/// # Errors
+/// [`Error::Unprocessable`] when it is no number from 1 on.
+pub(crate) fn number(text: &str) -> Result<i64> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| Error::Unprocessable(format!("{text:?} is no place in this list.")))
+}
+
+/// The cursor that a list's query says.
+///
+/// # Errors
+/// [`Error::Unprocessable`] when it says two, or one that is no number.
+pub(crate) fn cursor(before: Option<&str>, after: Option<&str>) -> Result<Cursor> {
+    Ok(match (before, after) {
+        (None, None) => Cursor::Start,
+        (Some(id), None) => Cursor::Before(number(id)?),
+        (None, Some(id)) => Cursor::After(number(id)?),
+        (Some(_), Some(_)) => {
+            return Err(Error::Unprocessable("A list goes either back or forth, not both.".to_owned()));
+        }
+    })
 }

@@ -1,40 +1,292 @@
-//! Runs: the list, the form, one run, and its end.
+//! Runs: the list, and the form that starts one.
 
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use askama::Template;
+use serde::Deserialize;
 
+use super::Site;
+use super::address::Address;
 use super::error::{Error, Result};
-use crate::db::Superuser;
-use crate::model::run::RunId;
+use super::fleet::Fleet;
+use super::form::Form;
+use super::inert::Typed;
+use super::lamp::Lamp;
+use super::page::{Frame, Place, cursor, go_to, show, show_as};
+use super::show::{self, Moment};
+use crate::clock;
+use crate::db::{self, Superuser};
+use crate::model::agent::Agent;
+use crate::model::page::{Cursor, Page};
+use crate::model::run::{NewRun, Outcome, RunFilter, RunId, RunLine, State, Wish};
+use crate::queue::Notice;
 
 /// The largest form, in bytes as they are sent: a prompt of 256 KiB can be three times as long when encoded.
 pub(crate) const FORM_MAX: usize = 1024 * 1024;
 
+/// The filters, in the order in which they are offered.
+const FILTERS: [(RunFilter, &str); 10] = [
+    (RunFilter::All, "All"),
+    (RunFilter::State(State::Running), "Running"),
+    (RunFilter::State(State::Queued), "Queued"),
+    (RunFilter::Unconfirmed, "Unconfirmed"),
+    (RunFilter::State(State::Lost), "Lost"),
+    (RunFilter::Outcome(Outcome::Succeeded), "Succeeded"),
+    (RunFilter::Outcome(Outcome::Failed), "Failed"),
+    (RunFilter::Outcome(Outcome::Terminated), "Terminated"),
+    (RunFilter::Outcome(Outcome::TimedOut), "Timed out"),
+    (RunFilter::Outcome(Outcome::OverBudget), "Over budget"),
+];
+
+/// Which part of the list is asked for.
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    state: String,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "runs/index.html")]
+struct ListPage {
+    frame: Frame,
+    heading: String,
+    sentence: Option<(String, String)>,
+    chips: Vec<Chip>,
+    filtered: bool,
+    rows: Vec<Row>,
+    newer: Option<String>,
+    older: Option<String>,
+    now: Moment,
+}
+
+struct Chip {
+    word: &'static str,
+    href: String,
+    here: bool,
+}
+
+struct Row {
+    line: RunLine,
+    lamp: Lamp,
+    asked: Moment,
+    last: Option<(&'static str, Moment)>,
+    cost: Option<String>,
+}
+
+impl Row {
+    fn new(line: RunLine, now: time::OffsetDateTime) -> Self {
+        let last = match (line.ended_at, line.last_event_at) {
+            (Some(ended), _) => Some(("ended", Moment::new(ended, now))),
+            (None, Some(event)) => Some(("last word", Moment::new(event, now))),
+            (None, None) => line.started_at.map(|started| ("started", Moment::new(started, now))),
+        };
+        Self {
+            lamp: Lamp::of(line.state, line.outcome, line.is_unconfirmed()),
+            asked: Moment::new(line.asked_at, now),
+            last,
+            cost: line.cost_usd.map(show::dollars),
+            line,
+        }
+    }
+
+    fn can_stop(&self) -> bool {
+        !self.line.state.is_over() && !self.line.is_unconfirmed()
+    }
+
+    fn wish(&self) -> Wish {
+        if self.line.wish_at.is_some() { Wish::Stop } else { Wish::Run }
+    }
+}
+
 /// The list.
-pub(crate) async fn index(_by: Superuser) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().content_type(super::page::HTML).body("runs"))
+pub(crate) async fn index(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    asked: Query<Asked>,
+) -> Result<HttpResponse> {
+    let filter: RunFilter = asked.state.parse().map_err(|_| {
+        Error::Unprocessable(format!("Runs can’t be {:?}; there is no such filter.", asked.state))
+    })?;
+    let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
+    let page = site.db.runs_page(&by, filter, cursor).await?;
+    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+    show(&list_page(frame, filter, cursor, page))
 }
 
-/// The form that starts a run.
-pub(crate) async fn form(_by: Superuser) -> Result<HttpResponse> {
-    Err(Error::NotFound)
+fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>) -> ListPage {
+    let now = clock::now();
+    let link = |key: &str, id: i64| match filter.word() {
+        Some(word) => format!("/?state={word}&{key}={id}"),
+        None => format!("/?{key}={id}"),
+    };
+    let named = FILTERS.iter().find(|(known, _)| *known == filter).map_or("Starting", |(_, word)| *word);
+    let is_start = filter == RunFilter::All && cursor == Cursor::Start;
+    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&page));
+    ListPage {
+        frame,
+        heading: if filter == RunFilter::All { "Runs".to_owned() } else { format!("{named} runs") },
+        sentence,
+        chips: FILTERS
+            .iter()
+            .map(|(known, word)| Chip {
+                word,
+                href: known.word().map_or_else(|| "/".to_owned(), |word| format!("/?state={word}")),
+                here: *known == filter,
+            })
+            .collect(),
+        filtered: filter != RunFilter::All || cursor != Cursor::Start,
+        newer: page.newer.map(|id| link("after", id)),
+        older: page.older.map(|id| link("before", id)),
+        rows: page.rows.into_iter().map(|line| Row::new(line, now)).collect(),
+        now: Moment::new(now, now),
+    }
 }
 
-/// Starts a run.
-pub(crate) async fn start(_by: Superuser) -> Result<HttpResponse> {
-    Err(Error::NotFound)
+/// How the runs on the first page are, and that it is only these, when there are more.
+fn sentence(page: &Page<RunLine>) -> (String, String) {
+    let count = |is: &dyn Fn(&RunLine) -> bool| page.rows.iter().filter(|line| is(line)).count();
+    let needs = count(&|line| line.is_unconfirmed() || line.state == State::Lost);
+    let works = count(&|line| line.state.is_held() && !line.is_unconfirmed());
+    let waits = count(&|line| line.state == State::Queued);
+    let first = match needs {
+        0 => "Nothing needs you.".to_owned(),
+        1 => "One run needs you.".to_owned(),
+        n => format!("{} runs need you.", show::word(n)),
+    };
+    let verb = |n: usize, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    let rest = match (works, waits) {
+        (0, 0) => "Nothing runs.".to_owned(),
+        (n, 0) => format!("{} {}.", show::word(n), verb(n, "works", "work")),
+        (0, n) => format!("{} {}.", show::word(n), verb(n, "waits", "wait")),
+        (w, q) => format!(
+            "{} {}, {} {}.",
+            show::word(w),
+            verb(w, "works", "work"),
+            show::word(q).to_lowercase(),
+            verb(q, "waits", "wait")
+        ),
+    };
+    match page.older {
+        None => (first, rest),
+        Some(_) => (first, format!("{rest} That is among the newest {}.", page.rows.len())),
+    }
 }
 
-/// One run.
-pub(crate) async fn show(_by: Superuser, _run: RunId) -> Result<HttpResponse> {
-    Err(Error::NotFound)
+/// What the form is opened with.
+#[derive(Deserialize)]
+pub(crate) struct Opened {
+    #[serde(default)]
+    agent: String,
+    like: Option<String>,
 }
 
-/// The question before a stop, for browsers without JavaScript.
-pub(crate) async fn confirm(_by: Superuser, _run: RunId) -> Result<HttpResponse> {
-    Err(Error::NotFound)
+/// What a person fills in.
+#[derive(Deserialize)]
+pub(crate) struct Filled {
+    #[serde(default)]
+    agent: String,
+    #[serde(default)]
+    prompt: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    once: String,
 }
 
-/// Writes the wish to stop.
-pub(crate) async fn terminate(_by: Superuser, _run: RunId) -> Result<HttpResponse> {
-    Err(Error::NotFound)
+#[derive(Template)]
+#[template(path = "runs/new.html")]
+struct FormPage<'a> {
+    frame: Frame,
+    agents: Vec<Agent>,
+    agent: &'a str,
+    prompt: Typed,
+    title: Typed,
+    once: &'a str,
+    problem: Option<&'a str>,
+}
+
+/// The form that starts a run; `like` fills it with what another run was asked.
+pub(crate) async fn form(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    opened: Query<Opened>,
+) -> Result<HttpResponse> {
+    let mut filled = Filled {
+        agent: opened.agent.clone(),
+        prompt: String::new(),
+        title: String::new(),
+        once: fresh_token()?,
+    };
+    if let Some(like) = &opened.like {
+        let like: RunId = like.parse().map_err(|_| Error::NotFound)?;
+        let run = site.db.run(&by, like).await?;
+        (filled.agent, filled.prompt, filled.title) = (run.agent, run.prompt, run.title);
+    }
+    form_page(&by, &site, &fleet, &filled, None).await
+}
+
+/// Marks a form, so that the same one sent twice starts one run.
+fn fresh_token() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn form_page(
+    by: &Superuser,
+    site: &Site,
+    fleet: &Fleet,
+    filled: &Filled,
+    problem: Option<&str>,
+) -> Result<HttpResponse> {
+    let page = FormPage {
+        frame: fleet.frame(&site.db, by, Place::Runs).await?,
+        agents: site.db.agents(by).await?,
+        agent: &filled.agent,
+        prompt: Typed(filled.prompt.clone()),
+        title: Typed(filled.title.clone()),
+        once: &filled.once,
+        problem,
+    };
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    show_as(status, &page)
+}
+
+/// Starts a run. What can't be right comes back with everything that was typed.
+pub(crate) async fn start(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    address: Address,
+    filled: Form<Filled>,
+) -> Result<HttpResponse> {
+    // Browsers send every newline of a textarea as CR LF (HTML standard, "constructing the entry list").
+    let prompt = filled.prompt.replace("\r\n", "\n");
+    let new = match NewRun::parse(&filled.agent, &prompt, &filled.title, Some(&filled.once)) {
+        Ok(new) => new,
+        Err(wrong) => return form_page(&by, &site, &fleet, &filled, Some(&wrong.to_string())).await,
+    };
+    let started = match site.db.start_run(&by, &new, Some(&address.to_string())).await {
+        Ok(started) => started,
+        Err(db::Error::NotFound) => {
+            let problem = match filled.agent.as_str() {
+                "" => "Say which agent shall do it.".to_owned(),
+                name => format!("There is no agent called {name}."),
+            };
+            return form_page(&by, &site, &fleet, &filled, Some(&problem)).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if started.fresh
+        && let Err(error) = site.queue.notice(Notice::Queued(started.run)).await
+    {
+        tracing::debug!(%error, run = %started.run, "workers will find the run by themselves");
+    }
+    Ok(go_to(&format!("/runs/{}", started.run)))
 }

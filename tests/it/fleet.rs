@@ -187,7 +187,9 @@ impl Working {
 
     fn end(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // On a thread of its own, since it waits until every task is dropped, its locks with it.
+            let ended = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+            ended.join().unwrap();
         }
     }
 }

@@ -20,14 +20,14 @@ use crate::wire::{Chunk, Reply};
 const LARGEST_REQUEST: usize = 32 << 20;
 
 #[derive(Clone)]
-pub struct Standin {
+pub(crate) struct Standin {
     pub key: Option<String>,
     pub scenarios: Shelf,
     pub recorder: Recorder,
 }
 
 /// Serves until SIGINT or SIGTERM, and then drops what is still being told.
-pub fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<Server> {
+pub(crate) fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(standin.clone()))
@@ -37,11 +37,7 @@ pub fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<Server>
             .route("/v1/messages/count_tokens", web::post().to(count_tokens))
             .default_service(web::to(unknown))
     });
-    Ok(server
-        .workers(2)
-        .shutdown_timeout(0)
-        .listen(listener)?
-        .run())
+    Ok(server.workers(2).shutdown_timeout(0).listen(listener)?.run())
 }
 
 async fn hello(standin: Data<Standin>, request: HttpRequest) -> HttpResponse {
@@ -66,12 +62,9 @@ async fn count_tokens(standin: Data<Standin>, request: HttpRequest, body: Bytes)
 async fn messages(standin: Data<Standin>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let parsed = serde_json::from_slice::<Request>(&body);
     let standing = parsed.as_ref().map(Request::standing).ok();
-    let (scenario, turn) = standing.as_ref().map_or(("", 0), |standing| {
-        (standing.scenario.as_str(), standing.results)
-    });
-    let entry = standin
-        .recorder
-        .arrived(&request, scenario, turn, body.len());
+    let (scenario, turn) =
+        standing.as_ref().map_or(("", 0), |standing| (standing.scenario.as_str(), standing.results));
+    let entry = standin.recorder.arrived(&request, scenario, turn, body.len());
     if !standin.admits(&request) {
         return no_admission(entry);
     }
@@ -89,21 +82,18 @@ async fn answer(
     asked: &Request,
     standing: &Standing,
     request_bytes: usize,
-    cues: Vec<Cue>,
+    mut cues: Vec<Cue>,
 ) -> HttpResponse {
-    if let Some(Cue::Error {
-        status,
-        kind,
-        message,
-        retry_after_s,
-    }) = cues.first()
-    {
+    // Before the first word, silence means that not even the response's head comes.
+    if let Some(Cue::Pause(length)) = cues.first() {
+        actix_web::rt::time::sleep(*length).await;
+        cues.remove(0);
+    }
+    if let Some(Cue::Error { status, kind, message, retry_after_s }) = cues.first() {
         let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = failure(entry, status, kind, message);
         if let Some(seconds) = retry_after_s {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, (*seconds).into());
+            response.headers_mut().insert(RETRY_AFTER, (*seconds).into());
         }
         return response;
     }
@@ -123,13 +113,7 @@ async fn answer(
             entry.ends("whole");
             HttpResponse::Ok().json(message)
         }
-        None => streamed(
-            Reply {
-                cues: vec![Cue::Cut],
-                ..reply
-            },
-            entry,
-        ),
+        None => streamed(Reply { cues: vec![Cue::Cut], ..reply }, entry),
     }
 }
 
@@ -144,25 +128,15 @@ fn streamed(reply: Reply, entry: Entry) -> HttpResponse {
 
 impl Standin {
     fn admits(&self, request: &HttpRequest) -> bool {
-        let header = |name| {
-            request
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let bearer = header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-        self.key
-            .as_deref()
-            .is_none_or(|key| header("x-api-key").or(bearer) == Some(key))
+        self.key.as_deref().is_none_or(|key| header("x-api-key").or(bearer) == Some(key))
     }
 
     fn cues(&self, asked: &Request, standing: &Standing) -> Result<Vec<Cue>, String> {
         let name = &standing.scenario;
         let scenario = self.scenarios.get(name).ok_or_else(|| {
-            format!(
-                "no scenario is called {name}; there are {}",
-                self.scenarios.names().join(", ")
-            )
+            format!("no scenario is called {name}; there are {}", self.scenarios.names().join(", "))
         })?;
         let cues = cues(scenario, standing)?;
         let missing = cues.iter().find_map(|cue| match cue {
@@ -170,39 +144,27 @@ impl Standin {
             _ => None,
         });
         Ok(match missing {
-            Some(tool) => vec![Cue::Text(Speech::plain(format!(
-                "I would use {tool}, but it isn't offered."
-            )))],
+            Some(tool) => {
+                vec![Cue::Text(Speech::plain(format!("I would use {tool}, but it isn't offered.")))]
+            }
             None => cues,
         })
     }
 }
 
 fn no_admission(entry: Entry) -> HttpResponse {
-    failure(
-        entry,
-        StatusCode::UNAUTHORIZED,
-        "authentication_error",
-        "invalid x-api-key",
-    )
+    failure(entry, StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key")
 }
 
 fn invalid(entry: Entry, message: &str) -> HttpResponse {
-    failure(
-        entry,
-        StatusCode::BAD_REQUEST,
-        "invalid_request_error",
-        message,
-    )
+    failure(entry, StatusCode::BAD_REQUEST, "invalid_request_error", message)
 }
 
 fn failure(mut entry: Entry, status: StatusCode, kind: &str, message: &str) -> HttpResponse {
     entry.ends("error");
     entry.status(status.as_u16());
     let id = format!("req_{:x}_{}", now_ms(), entry.number);
-    HttpResponse::build(status)
-        .insert_header(("request-id", id.as_str()))
-        .json(json!({
-            "type": "error", "error": { "type": kind, "message": message }, "request_id": id,
-        }))
+    HttpResponse::build(status).insert_header(("request-id", id.as_str())).json(json!({
+        "type": "error", "error": { "type": kind, "message": message }, "request_id": id,
+    }))
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The parts of a Messages API request that the stand-in looks at.
 #[derive(Deserialize)]
-pub struct Request {
+pub(crate) struct Request {
     #[serde(default)]
     pub model: String,
     #[serde(default)]
@@ -38,7 +38,7 @@ enum Content {
 /// Where a conversation stands. All of it is read from the request, so the stand-in
 /// remembers nothing, and a conversation goes on after the stand-in was restarted.
 #[derive(Debug, PartialEq)]
-pub struct Standing {
+pub(crate) struct Standing {
     pub scenario: String,
     /// `name: value` lines that stand with the scenario's.
     pub settings: Vec<(String, String)>,
@@ -50,18 +50,14 @@ pub struct Standing {
 
 impl Request {
     /// The last scenario named by the user counts; without one it is `answer`.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let mut standing = Standing {
             scenario: "answer".to_owned(),
             settings: Vec::new(),
             results: 0,
             messages: self.messages.len(),
         };
-        for message in self
-            .messages
-            .iter()
-            .filter(|message| message.role == "user")
-        {
+        for message in self.messages.iter().filter(|message| message.role == "user") {
             for text in message.texts() {
                 if let Some((scenario, settings)) = directions(text) {
                     (standing.scenario, standing.settings) = (scenario, settings);
@@ -73,7 +69,7 @@ impl Request {
         standing
     }
 
-    pub fn offers(&self, tool: &str) -> bool {
+    pub(crate) fn offers(&self, tool: &str) -> bool {
         self.tools.iter().any(|offered| offered.name == tool)
     }
 }
@@ -82,20 +78,16 @@ impl Message {
     fn texts(&self) -> Vec<&str> {
         match &self.content {
             Content::Plain(text) => vec![text],
-            Content::Blocks(blocks) => blocks
-                .iter()
-                .filter_map(|block| block.get("text")?.as_str())
-                .collect(),
+            Content::Blocks(blocks) => {
+                blocks.iter().filter_map(|block| block.get("text")?.as_str()).collect()
+            }
         }
     }
 
     fn results(&self) -> usize {
         match &self.content {
             Content::Plain(_) => 0,
-            Content::Blocks(blocks) => blocks
-                .iter()
-                .filter(|block| block["type"] == "tool_result")
-                .count(),
+            Content::Blocks(blocks) => blocks.iter().filter(|block| block["type"] == "tool_result").count(),
         }
     }
 }
@@ -103,11 +95,7 @@ impl Message {
 fn directions(text: &str) -> Option<(String, Vec<(String, String)>)> {
     let settings: Vec<_> = text.lines().filter_map(setting).collect();
     // A phone's keyboard likes capitals.
-    let scenario = settings
-        .iter()
-        .find(|(name, _)| name == "scenario")?
-        .1
-        .to_lowercase();
+    let scenario = settings.iter().find(|(name, _)| name == "scenario")?.1.to_lowercase();
     Some((scenario, settings))
 }
 
@@ -124,9 +112,7 @@ mod tests {
     use serde_json::json;
 
     fn standing(messages: Value) -> Standing {
-        serde_json::from_value::<Request>(json!({ "messages": messages }))
-            .unwrap()
-            .standing()
+        serde_json::from_value::<Request>(json!({ "messages": messages })).unwrap().standing()
     }
 
     #[test]
@@ -144,17 +130,12 @@ mod tests {
             { "role": "system", "content": [{ "type": "text", "text": "scenario: cut" }] }
         ]));
         assert_eq!(standing.scenario, "loop");
-        assert!(
-            standing
-                .settings
-                .contains(&("steps".to_owned(), "5".to_owned()))
-        );
+        assert!(standing.settings.contains(&("steps".to_owned(), "5".to_owned())));
     }
 
     #[test]
     fn progress_is_the_number_of_tool_results_whatever_they_say() {
-        let result =
-            json!({ "type": "tool_result", "tool_use_id": "t", "content": "scenario: cut" });
+        let result = json!({ "type": "tool_result", "tool_use_id": "t", "content": "scenario: cut" });
         let standing = standing(json!([
             { "role": "user", "content": "scenario: tool" },
             { "role": "assistant", "content": [{ "type": "tool_use", "id": "t" }] },

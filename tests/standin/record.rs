@@ -11,41 +11,26 @@ use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 
 /// Headers a test may want to see, keys among them: what comes here is only ever made up.
-const HEADERS: [&str; 6] = [
-    "x-api-key",
-    "authorization",
-    "user-agent",
-    "anthropic-version",
-    "host",
-    "x-stainless-retry-count",
-];
+const HEADERS: [&str; 6] =
+    ["x-api-key", "authorization", "user-agent", "anthropic-version", "host", "x-stainless-retry-count"];
 
 #[derive(Clone)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     file: Option<Arc<Mutex<File>>>,
     requests: Arc<AtomicU64>,
 }
 
 impl Recorder {
-    pub fn open(path: Option<&Path>) -> std::io::Result<Self> {
+    pub(crate) fn open(path: Option<&Path>) -> std::io::Result<Self> {
         let file = path
             .map(|path| OpenOptions::new().create(true).append(true).open(path))
             .transpose()?
             .map(|file| Arc::new(Mutex::new(file)));
-        Ok(Self {
-            file,
-            requests: Arc::new(AtomicU64::new(0)),
-        })
+        Ok(Self { file, requests: Arc::new(AtomicU64::new(0)) })
     }
 
     /// Writes down that a request came, and gives the entry its end is noted on.
-    pub fn arrived(
-        &self,
-        request: &HttpRequest,
-        scenario: &str,
-        turn: usize,
-        bytes: usize,
-    ) -> Entry {
+    pub(crate) fn arrived(&self, request: &HttpRequest, scenario: &str, turn: usize, bytes: usize) -> Entry {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.write(&json!({
             "request": number,
@@ -89,15 +74,13 @@ fn headers(request: &HttpRequest) -> Map<String, Value> {
 }
 
 /// Milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A request that is being answered; unless told otherwise, its client went away.
-pub struct Entry {
+pub(crate) struct Entry {
     recorder: Recorder,
     pub number: u64,
     arrived: Instant,
@@ -108,15 +91,15 @@ pub struct Entry {
 
 impl Entry {
     /// `ending` is `whole`, `cut`, or `error`.
-    pub fn ends(&mut self, ending: &'static str) {
+    pub(crate) fn ends(&mut self, ending: &'static str) {
         self.ending = ending;
     }
 
-    pub fn status(&mut self, status: u16) {
+    pub(crate) fn status(&mut self, status: u16) {
         self.status = status;
     }
 
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent += bytes;
     }
 }

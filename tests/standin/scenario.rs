@@ -12,7 +12,7 @@ use serde_json::Value;
 /// What the model does, turn by turn, in one conversation.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// One sentence for the reader of the file.
     #[serde(rename = "about")]
     _about: String,
@@ -25,7 +25,7 @@ pub struct Scenario {
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// For how many replies in a row this turn serves.
     #[serde(default = "one")]
     pub times: Scalar,
@@ -35,7 +35,7 @@ pub struct Turn {
 /// One thing that happens while a reply is streamed.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Step {
+pub(crate) enum Step {
     /// A block of visible text.
     Text(Telling),
     /// A block of thinking.
@@ -47,17 +47,9 @@ pub enum Step {
     /// Silence.
     Pause { ms: Scalar },
     /// An error in place of a reply; only as a turn's first step.
-    Error {
-        status: u16,
-        kind: String,
-        message: String,
-        retry_after_s: Option<Scalar>,
-    },
+    Error { status: u16, kind: String, message: String, retry_after_s: Option<Scalar> },
     /// What the reply says it stopped for, when it isn't the usual reason.
-    Stop {
-        reason: String,
-        details: Option<Value>,
-    },
+    Stop { reason: String, details: Option<Value> },
     /// The connection breaks here.
     Cut,
 }
@@ -65,7 +57,7 @@ pub enum Step {
 /// Words, and how fast they come.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Telling {
+pub(crate) struct Telling {
     pub say: Words,
     /// How often the words are said over in the same block.
     #[serde(default = "one")]
@@ -81,7 +73,7 @@ pub struct Telling {
 /// One wording, or several to take in turn.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-pub enum Words {
+pub(crate) enum Words {
     One(String),
     Several(Vec<String>),
 }
@@ -89,7 +81,7 @@ pub enum Words {
 /// A number, or a text that may name parameters (`"{steps}"`).
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-pub enum Scalar {
+pub(crate) enum Scalar {
     Number(u64),
     Text(String),
 }
@@ -112,11 +104,11 @@ struct BuiltIn;
 
 /// Every scenario by name, all of them read and checked before the first request.
 #[derive(Clone)]
-pub struct Shelf(BTreeMap<String, Scenario>);
+pub(crate) struct Shelf(BTreeMap<String, Scenario>);
 
 impl Shelf {
     /// The built-in scenarios, and over them those of `folder`.
-    pub fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut shelf = Self(BTreeMap::new());
         for file in BuiltIn::iter() {
             let content = BuiltIn::get(&file).context("an embedded file is missing")?;
@@ -129,19 +121,16 @@ impl Shelf {
         Ok(shelf)
     }
 
-    pub fn get(&self, name: &str) -> Option<&Scenario> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Scenario> {
         self.0.get(name)
     }
 
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
 
     fn put(&mut self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
-        let Some(name) = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix(".json"))
-        else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else {
             return Ok(());
         };
         let scenario: Scenario =
@@ -161,23 +150,15 @@ mod tests {
     #[test]
     fn every_promised_scenario_is_on_the_shelf() {
         let shelf = Shelf::open(None).unwrap();
-        for name in [
-            "answer", "tool", "think", "loop", "flood", "stubborn", "limit", "refuse", "cut",
-        ] {
-            assert!(
-                shelf.get(name).is_some(),
-                "{name} is missing from {:?}",
-                shelf.names()
-            );
+        for name in ["answer", "tool", "think", "loop", "flood", "stubborn", "limit", "refuse", "cut"] {
+            assert!(shelf.get(name).is_some(), "{name} is missing from {:?}", shelf.names());
         }
     }
 
     #[test]
     fn a_misspelt_step_is_refused_by_name() {
         let content = br#"{"about": "x", "turns": [{"steps": [{"tolo": {}}]}]}"#;
-        let error = Shelf(BTreeMap::new())
-            .put(Path::new("odd.json"), content)
-            .unwrap_err();
+        let error = Shelf(BTreeMap::new()).put(Path::new("odd.json"), content).unwrap_err();
         assert!(format!("{error:#}").contains("tolo"), "{error:#}");
     }
 }

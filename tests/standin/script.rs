@@ -10,33 +10,19 @@ use crate::scenario::{Scalar, Scenario, Step, Telling, Turn, Words};
 
 /// A step with its amounts known.
 #[derive(Debug, PartialEq)]
-pub enum Cue {
+pub(crate) enum Cue {
     Text(Speech),
     Think(Speech),
-    Tool {
-        name: String,
-        input: Value,
-    },
-    Ping {
-        times: u64,
-        pace: Duration,
-    },
+    Tool { name: String, input: Value },
+    Ping { times: u64, pace: Duration },
     Pause(Duration),
-    Error {
-        status: u16,
-        kind: String,
-        message: String,
-        retry_after_s: Option<u64>,
-    },
-    Stop {
-        reason: String,
-        details: Option<Value>,
-    },
+    Error { status: u16, kind: String, message: String, retry_after_s: Option<u64> },
+    Stop { reason: String, details: Option<Value> },
     Cut,
 }
 
 #[derive(Debug, PartialEq)]
-pub struct Speech {
+pub(crate) struct Speech {
     pub words: String,
     pub times: u64,
     pub chunk: usize,
@@ -45,18 +31,13 @@ pub struct Speech {
 
 impl Speech {
     /// Said at once, in one event.
-    pub fn plain(words: String) -> Self {
-        Self {
-            words,
-            times: 1,
-            chunk: usize::MAX,
-            pace: Duration::ZERO,
-        }
+    pub(crate) fn plain(words: String) -> Self {
+        Self { words, times: 1, chunk: usize::MAX, pace: Duration::ZERO }
     }
 }
 
 /// The cues of the reply that is due now; an error says which amount made no sense.
-pub fn cues(scenario: &Scenario, standing: &Standing) -> Result<Vec<Cue>, String> {
+pub(crate) fn cues(scenario: &Scenario, standing: &Standing) -> Result<Vec<Cue>, String> {
     let filler = Filler::new(scenario, standing);
     let turn = due(&scenario.turns, standing.results as u64, &filler)?;
     turn.steps.iter().map(|step| filler.cue(step)).collect()
@@ -70,9 +51,7 @@ fn due<'a>(turns: &'a [Turn], results: u64, filler: &Filler) -> Result<&'a Turn,
             return Ok(turn);
         }
     }
-    turns
-        .last()
-        .ok_or_else(|| "the scenario has no turns".to_owned())
+    turns.last().ok_or_else(|| "the scenario has no turns".to_owned())
 }
 
 struct Filler {
@@ -83,11 +62,8 @@ struct Filler {
 impl Filler {
     /// Settings of names the scenario doesn't declare are ignored: a prompt may hold any line.
     fn new(scenario: &Scenario, standing: &Standing) -> Self {
-        let mut values: BTreeMap<String, String> = scenario
-            .params
-            .iter()
-            .map(|(name, default)| (name.clone(), default.text()))
-            .collect();
+        let mut values: BTreeMap<String, String> =
+            scenario.params.iter().map(|(name, default)| (name.clone(), default.text())).collect();
         for (name, value) in &standing.settings {
             if let Some(slot) = values.get_mut(name) {
                 slot.clone_from(value);
@@ -104,30 +80,18 @@ impl Filler {
         Ok(match step {
             Step::Text(telling) => Cue::Text(self.speech(telling)?),
             Step::Think(telling) => Cue::Think(self.speech(telling)?),
-            Step::Tool { name, input } => Cue::Tool {
-                name: name.clone(),
-                input: self.value(input),
-            },
-            Step::Ping { times, pace_ms } => Cue::Ping {
-                times: self.amount(times)?,
-                pace: self.duration(pace_ms)?,
-            },
+            Step::Tool { name, input } => Cue::Tool { name: name.clone(), input: self.value(input) },
+            Step::Ping { times, pace_ms } => {
+                Cue::Ping { times: self.amount(times)?, pace: self.duration(pace_ms)? }
+            }
             Step::Pause { ms } => Cue::Pause(self.duration(ms)?),
-            Step::Error {
-                status,
-                kind,
-                message,
-                retry_after_s,
-            } => Cue::Error {
+            Step::Error { status, kind, message, retry_after_s } => Cue::Error {
                 status: *status,
                 kind: kind.clone(),
                 message: self.text(message),
                 retry_after_s: retry_after_s.as_ref().map(|s| self.amount(s)).transpose()?,
             },
-            Step::Stop { reason, details } => Cue::Stop {
-                reason: reason.clone(),
-                details: details.clone(),
-            },
+            Step::Stop { reason, details } => Cue::Stop { reason: reason.clone(), details: details.clone() },
             Step::Cut => Cue::Cut,
         })
     }
@@ -135,16 +99,14 @@ impl Filler {
     fn speech(&self, telling: &Telling) -> Result<Speech, String> {
         let words = match &telling.say {
             Words::One(words) => words.as_str(),
-            Words::Several(wordings) => wordings
-                .get((self.step - 1) % wordings.len().max(1))
-                .map_or("", String::as_str),
+            Words::Several(wordings) => {
+                wordings.get((self.step - 1) % wordings.len().max(1)).map_or("", String::as_str)
+            }
         };
         Ok(Speech {
             words: self.text(words),
             times: self.amount(&telling.times)?,
-            chunk: usize::try_from(self.amount(&telling.chunk)?)
-                .unwrap_or(usize::MAX)
-                .max(1),
+            chunk: usize::try_from(self.amount(&telling.chunk)?).unwrap_or(usize::MAX).max(1),
             pace: self.duration(&telling.pace_ms)?,
         })
     }
@@ -154,9 +116,7 @@ impl Filler {
             Scalar::Number(number) => Ok(*number),
             Scalar::Text(text) => {
                 let filled = self.text(text);
-                filled
-                    .parse()
-                    .map_err(|_| format!("`{filled}` (from `{text}`) is not a whole number"))
+                filled.parse().map_err(|_| format!("`{filled}` (from `{text}`) is not a whole number"))
             }
         }
     }
@@ -175,10 +135,7 @@ impl Filler {
                     _ => filled.into(),
                 }
             }
-            Value::Object(map) => map
-                .iter()
-                .map(|(name, inner)| (name.clone(), self.value(inner)))
-                .collect(),
+            Value::Object(map) => map.iter().map(|(name, inner)| (name.clone(), self.value(inner))).collect(),
             other => other.clone(),
         }
     }
@@ -187,18 +144,13 @@ impl Filler {
     fn text(&self, text: &str) -> String {
         self.values
             .iter()
-            .fold(text.to_owned(), |text, (name, value)| {
-                text.replace(&format!("{{{name}}}"), value)
-            })
+            .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
     }
 }
 
 fn in_seconds((name, value): (&String, &String)) -> Option<(String, String)> {
     let milliseconds: u32 = value.parse().ok()?;
-    Some((
-        format!("{}_s", name.strip_suffix("_ms")?),
-        (f64::from(milliseconds) / 1000.0).to_string(),
-    ))
+    Some((format!("{}_s", name.strip_suffix("_ms")?), (f64::from(milliseconds) / 1000.0).to_string()))
 }
 
 impl Scalar {
@@ -217,16 +169,8 @@ mod tests {
 
     fn cue_of(settings: &[(&str, &str)], results: usize) -> Vec<Cue> {
         let shelf = Shelf::open(None).unwrap();
-        let settings = settings
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect();
-        let standing = Standing {
-            scenario: "loop".to_owned(),
-            settings,
-            results,
-            messages: 1,
-        };
+        let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let standing = Standing { scenario: "loop".to_owned(), settings, results, messages: 1 };
         cues(shelf.get("loop").unwrap(), &standing).unwrap()
     }
 
@@ -244,9 +188,6 @@ mod tests {
     #[test]
     fn milliseconds_are_offered_to_the_shell_in_seconds() {
         let said = format!("{:?}", cue_of(&[("pause_ms", "100")], 4));
-        assert!(
-            said.contains("sleep 0.1") && said.contains("step 5"),
-            "{said}"
-        );
+        assert!(said.contains("sleep 0.1") && said.contains("step 5"), "{said}");
     }
 }

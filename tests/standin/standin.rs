@@ -40,14 +40,9 @@ fn main() -> anyhow::Result<()> {
     );
     let scenarios = scenario::Shelf::open(args.scenarios.as_deref())?;
     let recorder = record::Recorder::open(args.record.as_deref())?;
-    let listener =
-        TcpListener::bind(args.listen).with_context(|| format!("listening on {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr()?;
-    let standin = api::Standin {
-        key: args.key,
-        scenarios,
-        recorder,
-    };
+    let standin = api::Standin { key: args.key, scenarios, recorder };
 
     actix_web::rt::System::new().block_on(async move {
         let server = api::serve(listener, standin)?;

@@ -11,7 +11,7 @@ use crate::record::Entry;
 use crate::script::{Cue, Speech};
 
 /// Everything about a reply but the words.
-pub struct Reply {
+pub(crate) struct Reply {
     pub id: String,
     pub model: String,
     /// Size of the request; what it costs is reckoned from it.
@@ -24,27 +24,22 @@ pub struct Reply {
 }
 
 /// What goes to the client: bytes, or the error that breaks the connection.
-pub type Chunk = io::Result<Bytes>;
+pub(crate) type Chunk = io::Result<Bytes>;
 
 /// A token is about four characters of English.
 const BYTES_A_TOKEN: usize = 4;
 
 impl Reply {
     /// Sends the reply event by event. Ends early when the client goes away.
-    pub async fn stream(self, to: Sender<Chunk>, mut entry: Entry) {
-        let mut teller = Teller {
-            to,
-            entry: &mut entry,
-            block: 0,
-            letters: 0,
-        };
+    pub(crate) async fn stream(self, to: Sender<Chunk>, mut entry: Entry) {
+        let mut teller = Teller { to, entry: &mut entry, block: 0, letters: 0 };
         if let Ok(ending) = teller.tell(&self).await {
             entry.ends(ending);
         }
     }
 
     /// The reply as one message, after as long as streaming it would take; `None` when it is cut.
-    pub async fn whole(&self) -> Option<Value> {
+    pub(crate) async fn whole(&self) -> Option<Value> {
         let mut content = Vec::new();
         let mut letters = 0;
         for cue in &self.cues {
@@ -83,11 +78,7 @@ impl Reply {
         let prompt = self.request_bytes / BYTES_A_TOKEN;
         // Nearly all of a prompt is the same from turn to turn.
         let fresh = prompt / 50 + 1;
-        let (read, written) = if self.cached {
-            (prompt - fresh, 0)
-        } else {
-            (0, prompt)
-        };
+        let (read, written) = if self.cached { (prompt - fresh, 0) } else { (0, prompt) };
         json!({
             "input_tokens": fresh, "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read, "output_tokens": letters / BYTES_A_TOKEN + 1,
@@ -97,18 +88,11 @@ impl Reply {
 
     fn stop(&self) -> (String, Value) {
         let told = self.cues.iter().find_map(|cue| match cue {
-            Cue::Stop { reason, details } => {
-                Some((reason.clone(), details.clone().unwrap_or_default()))
-            }
+            Cue::Stop { reason, details } => Some((reason.clone(), details.clone().unwrap_or_default())),
             _ => None,
         });
         let calls = self.cues.iter().any(|cue| matches!(cue, Cue::Tool { .. }));
-        told.unwrap_or_else(|| {
-            (
-                if calls { "tool_use" } else { "end_turn" }.to_owned(),
-                Value::Null,
-            )
-        })
+        told.unwrap_or_else(|| (if calls { "tool_use" } else { "end_turn" }.to_owned(), Value::Null))
     }
 }
 
@@ -130,19 +114,16 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     async fn tell(&mut self, reply: &Reply) -> Result<&'static str, Gone> {
-        self.event(json!({ "type": "message_start", "message": reply.message(&[]) }))
-            .await?;
+        self.event(json!({ "type": "message_start", "message": reply.message(&[]) })).await?;
         self.event(json!({ "type": "ping" })).await?;
         for cue in &reply.cues {
             match cue {
                 Cue::Text(speech) => {
-                    self.speak(json!({ "type": "text", "text": "" }), "text", speech, None)
-                        .await?;
+                    self.speak(json!({ "type": "text", "text": "" }), "text", speech, None).await?;
                 }
                 Cue::Think(speech) => {
                     let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
-                    self.speak(block, "thinking", speech, Some(SIGNATURE))
-                        .await?;
+                    self.speak(block, "thinking", speech, Some(SIGNATURE)).await?;
                 }
                 Cue::Tool { name, input } => self.call(reply.call(self.block, name, input)).await?,
                 Cue::Ping { times, pace } => {
@@ -153,8 +134,7 @@ impl Teller<'_> {
                 }
                 Cue::Pause(length) => self.wait(*length).await?,
                 Cue::Cut => {
-                    let broken =
-                        io::Error::new(io::ErrorKind::ConnectionReset, "cut by the scenario");
+                    let broken = io::Error::new(io::ErrorKind::ConnectionReset, "cut by the scenario");
                     self.to.send(Err(broken)).await.map_err(|_| Gone)?;
                     return Ok("cut");
                 }
@@ -167,8 +147,7 @@ impl Teller<'_> {
             delta["stop_details"] = details;
         }
         let usage = reply.usage(self.letters);
-        self.event(json!({ "type": "message_delta", "delta": delta, "usage": usage }))
-            .await?;
+        self.event(json!({ "type": "message_delta", "delta": delta, "usage": usage })).await?;
         self.event(json!({ "type": "message_stop" })).await?;
         Ok("whole")
     }
@@ -184,14 +163,12 @@ impl Teller<'_> {
         for _ in 0..speech.times {
             for piece in speech.pieces() {
                 self.letters += piece.len();
-                self.delta(json!({ "type": format!("{kind}_delta"), kind: piece }))
-                    .await?;
+                self.delta(json!({ "type": format!("{kind}_delta"), kind: piece })).await?;
                 self.dawdle(speech.pace).await?;
             }
         }
         if let Some(signature) = signature {
-            self.delta(json!({ "type": "signature_delta", "signature": signature }))
-                .await?;
+            self.delta(json!({ "type": "signature_delta", "signature": signature })).await?;
         }
         self.close().await
     }
@@ -200,27 +177,23 @@ impl Teller<'_> {
         let input = std::mem::replace(&mut call["input"], json!({})).to_string();
         self.letters += input.len();
         self.open(call).await?;
-        self.delta(json!({ "type": "input_json_delta", "partial_json": input }))
-            .await?;
+        self.delta(json!({ "type": "input_json_delta", "partial_json": input })).await?;
         self.close().await
     }
 
     async fn open(&mut self, block: Value) -> Result<(), Gone> {
         let index = self.block;
-        self.event(json!({ "type": "content_block_start", "index": index, "content_block": block }))
-            .await
+        self.event(json!({ "type": "content_block_start", "index": index, "content_block": block })).await
     }
 
     async fn delta(&mut self, delta: Value) -> Result<(), Gone> {
-        self.event(json!({ "type": "content_block_delta", "index": self.block, "delta": delta }))
-            .await
+        self.event(json!({ "type": "content_block_delta", "index": self.block, "delta": delta })).await
     }
 
     async fn close(&mut self) -> Result<(), Gone> {
         let index = self.block;
         self.block += 1;
-        self.event(json!({ "type": "content_block_stop", "index": index }))
-            .await
+        self.event(json!({ "type": "content_block_stop", "index": index })).await
     }
 
     async fn event(&mut self, event: Value) -> Result<(), Gone> {
@@ -255,10 +228,7 @@ impl Speech {
     fn pieces(&self) -> impl Iterator<Item = &str> {
         let mut rest = self.words.as_str();
         std::iter::from_fn(move || {
-            let end = rest
-                .char_indices()
-                .nth(self.chunk)
-                .map_or(rest.len(), |(at, _)| at);
+            let end = rest.char_indices().nth(self.chunk).map_or(rest.len(), |(at, _)| at);
             let (piece, after) = rest.split_at(end);
             rest = after;
             (!piece.is_empty()).then_some(piece)
@@ -271,8 +241,7 @@ impl Speech {
 
     fn length(&self) -> Duration {
         let events = self.pieces().count() as u64 * self.times;
-        self.pace
-            .saturating_mul(u32::try_from(events).unwrap_or(u32::MAX))
+        self.pace.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX))
     }
 }
 
@@ -280,9 +249,7 @@ impl Cue {
     fn length(&self) -> Duration {
         match self {
             Self::Text(speech) | Self::Think(speech) => speech.length(),
-            Self::Ping { times, pace } => {
-                pace.saturating_mul(u32::try_from(*times).unwrap_or(u32::MAX))
-            }
+            Self::Ping { times, pace } => pace.saturating_mul(u32::try_from(*times).unwrap_or(u32::MAX)),
             Self::Pause(length) => *length,
             _ => Duration::ZERO,
         }

@@ -1,0 +1,63 @@
+//! What every `{{ … }}` of every template goes through: text is made inert, then escaped for HTML. A page can't
+//! forget it, since askama.toml names it for all of them.
+
+use std::fmt::{self, Write};
+
+use askama::filters::{Escaper, Html, HtmlSafe};
+
+use crate::model::text;
+
+/// The escaper of all templates.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Inert;
+
+impl Escaper for Inert {
+    fn write_escaped_str<W: Write>(&self, dest: W, string: &str) -> fmt::Result {
+        Html.write_escaped_str(dest, &text::inert(string))
+    }
+}
+
+/// What a person has typed, for a form that comes back to them: their own words unchanged, marks of reading
+/// direction included, but no control characters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Typed(pub(crate) String);
+
+impl fmt::Display for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |c: char| match c {
+            '\n' | '\r' | '\t' => c,
+            '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
+            '\u{7f}'..='\u{9f}' => '\u{fffd}',
+            c => c,
+        };
+        Html.write_escaped_str(f, &self.0.chars().map(shown).collect::<String>())
+    }
+}
+
+impl askama::FastWritable for Typed {
+    fn write_into(&self, dest: &mut dyn Write, _: &dyn askama::Values) -> askama::Result<()> {
+        write!(dest, "{self}")?;
+        Ok(())
+    }
+}
+
+/// Its Display escapes.
+impl HtmlSafe for Typed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_printed_can_act() {
+        let mut out = String::new();
+        Inert.write_escaped_str(&mut out, "<b>\u{1b}[31m&\0\u{202e}").unwrap();
+        assert_eq!(out, "&#60;b&#62;&#38;␀⟨U+202E⟩");
+    }
+
+    #[test]
+    fn what_was_typed_comes_back() {
+        let typed = Typed("a\r\n\u{200f}ש </textarea>\0".into()).to_string();
+        assert_eq!(typed, "a\r\n\u{200f}ש &#60;/textarea&#62;␀");
+    }
+}

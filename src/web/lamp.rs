@@ -1,0 +1,83 @@
+//! The lamp of a run: a shape, a tone and a word, so that colour never speaks alone.
+
+use crate::model::run::{Outcome, State};
+use crate::model::worker::Worker;
+
+/// What a lamp shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lamp {
+    /// The symbol in `templates/_sprite.html`.
+    pub(crate) shape: &'static str,
+    /// The class that colours it.
+    pub(crate) tone: &'static str,
+    /// What it says.
+    pub(crate) word: &'static str,
+    /// What is, where the word says what isn't proven.
+    pub(crate) beside: Option<&'static str>,
+    /// Whether a human is needed.
+    pub(crate) alarm: bool,
+}
+
+impl Lamp {
+    /// The lamp of a run. An unconfirmed stop comes first, and what is stands beside it: the two are never merged.
+    pub(crate) fn of(state: State, outcome: Option<Outcome>, unconfirmed: bool) -> Self {
+        let lamp = |shape, tone, word| Self { shape, tone, word, beside: None, alarm: false };
+        let what_is = match (state, outcome) {
+            (State::Queued, _) => lamp("queued", "calm", "Queued"),
+            (State::Starting, _) => lamp("starting", "calm", "Starting"),
+            (State::Running, _) => lamp("running", "go", "Running"),
+            (State::Lost, _) => Self { alarm: true, ..lamp("lost", "wait", "Lost") },
+            (State::Ended, Some(Outcome::Succeeded)) => lamp("succeeded", "off", "Succeeded"),
+            (State::Ended, Some(Outcome::Terminated)) => lamp("terminated", "off", "Terminated"),
+            (State::Ended, Some(Outcome::TimedOut)) => lamp("timed_out", "wait", "Timed out"),
+            (State::Ended, Some(Outcome::OverBudget)) => lamp("over_budget", "wait", "Over budget"),
+            (State::Ended, Some(Outcome::Failed) | None) => lamp("failed", "bad", "Failed"),
+        };
+        if !unconfirmed {
+            return what_is;
+        }
+        let beside = match state {
+            State::Queued => "queued",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Ended => "ended",
+            State::Lost => "lost",
+        };
+        Self { beside: Some(beside), alarm: true, ..lamp("unconfirmed", "bad", "Stop unconfirmed") }
+    }
+}
+
+/// The lamp of a part: a worker, a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sign {
+    /// The symbol in `templates/_sprite.html`.
+    pub(crate) shape: &'static str,
+    /// The class that colours it.
+    pub(crate) tone: &'static str,
+    /// What it says.
+    pub(crate) word: &'static str,
+}
+
+impl Sign {
+    /// It answers.
+    pub(crate) const ALIVE: Self = Self { shape: "running", tone: "go", word: "Alive" };
+    /// It doesn't.
+    pub(crate) const DEAD: Self = Self { shape: "failed", tone: "bad", word: "Dead" };
+    /// It answers, but a human should look.
+    pub(crate) const TROUBLE: Self = Self { shape: "lost", tone: "wait", word: "Trouble" };
+    /// It was alive less than a day ago.
+    pub(crate) const SILENT: Self = Self { shape: "lost", tone: "wait", word: "Silent" };
+    /// It hasn't been heard of for a day, and holds nothing.
+    pub(crate) const GONE: Self = Self { shape: "terminated", tone: "off", word: "Gone" };
+
+    /// What a worker's last words say.
+    pub(crate) fn of_worker(worker: &Worker) -> Self {
+        const DAY_S: f64 = 86_400.0;
+        match worker {
+            worker if worker.is_alive() && worker.facts.engine_ok => Self::ALIVE,
+            worker if worker.is_alive() => Self::TROUBLE,
+            worker if worker.holds > 0 || worker.silent_s < DAY_S => Self::SILENT,
+            _ => Self::GONE,
+        }
+    }
+}

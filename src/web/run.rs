@@ -1,0 +1,294 @@
+//! One run: what is, what is wanted, what is proven; its figures and its transcript; and the wish to stop it.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use askama::Template;
+use serde::Deserialize;
+
+use super::Site;
+use super::address::Address;
+use super::error::{Error, Result};
+use super::fleet::Fleet;
+use super::form::Form;
+use super::inert::Typed;
+use super::lamp::Lamp;
+use super::page::{self, Frame, Place, go_to, number, show_as};
+use super::receipt::Receipt;
+use super::show::{self, Moment};
+use super::transcript::{Entry, TAIL, Transcript, View};
+use crate::clock;
+use crate::db::Superuser;
+use crate::model::run::{Run, RunId, State, StopMode};
+use crate::queue::{Command, Notice};
+
+/// How often a page looks again, in seconds: at a run that goes on, and at one that only its worker can settle.
+const LOOKS_AGAIN_S: (u32, u32) = (3, 10);
+
+/// Which part of the transcript is asked for.
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    before: Option<String>,
+    event: Option<String>,
+    still: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "runs/show.html")]
+struct RunPage {
+    frame: Frame,
+    run: Run,
+    lamp: Lamp,
+    since: String,
+    lever: Option<&'static str>,
+    asked: Moment,
+    says: Vec<String>,
+    confirmed: String,
+    receipt: Option<Receipt>,
+    figures: Vec<Figure>,
+    talk: Transcript,
+    refresh: Option<u32>,
+    now: Moment,
+}
+
+/// One of the run's figures; absent is shown as absent.
+struct Figure {
+    name: &'static str,
+    value: Option<String>,
+    beside: Option<&'static str>,
+    all: bool,
+}
+
+/// The page of one run.
+pub(crate) async fn show(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    id: RunId,
+    asked: Query<Asked>,
+) -> Result<HttpResponse> {
+    let before = asked.before.as_deref().map(number).transpose()?;
+    let only = asked.event.as_deref().map(number).transpose()?;
+    let run = site.db.run(&by, id).await?;
+    let (end, limit) = match only {
+        Some(seq) => (Some(seq.saturating_add(1)), 1),
+        None => (before, TAIL),
+    };
+    let events = site.db.events_tail(&by, id, end, limit).await?;
+    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+    let now = clock::now();
+    let talk = Transcript::new(&run, events, end, only.is_some(), now);
+    let follows = asked.still.is_none() && talk.at_tail;
+    show_run(frame, run, talk, follows, now)
+}
+
+fn show_run(
+    frame: Frame,
+    run: Run,
+    talk: Transcript,
+    follows: bool,
+    now: time::OffsetDateTime,
+) -> Result<HttpResponse> {
+    let refresh = match run.state {
+        _ if !follows => None,
+        State::Ended => None,
+        State::Lost => Some(LOOKS_AGAIN_S.1),
+        State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
+    };
+    page::show(&RunPage {
+        frame,
+        lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
+        since: since(&run, now),
+        lever: lever(&run),
+        asked: Moment::new(run.asked_at, now),
+        says: says(&run),
+        confirmed: run
+            .evidence
+            .as_ref()
+            .map(|evidence| Moment::new(evidence.confirmed_at, now).iso())
+            .unwrap_or_default(),
+        receipt: Receipt::of(&run, now),
+        figures: figures(&run, now),
+        talk,
+        refresh,
+        now: Moment::new(now, now),
+        run,
+    })
+}
+
+/// What can still be done to stop it.
+fn lever(run: &Run) -> Option<&'static str> {
+    match &run.stop {
+        _ if run.state.is_over() => None,
+        None => Some("Stop"),
+        Some(stop) => (stop.mode == StopMode::Graceful).then_some("Force stop"),
+    }
+}
+
+/// How long it is what it is.
+fn since(run: &Run, now: time::OffsetDateTime) -> String {
+    let for_span = |at| format!("for {}", show::span(Moment::new(at, now).age()));
+    match run.state {
+        State::Ended => run.ended_at.map(|at| Moment::new(at, now).ago()).unwrap_or_default(),
+        State::Queued => for_span(run.asked_at),
+        State::Starting => String::new(),
+        State::Running => run.started_at.map(for_span).unwrap_or_default(),
+        State::Lost => run.lease_until.map(for_span).unwrap_or_default(),
+    }
+}
+
+/// Why it is so, in the words of whoever knows.
+fn says(run: &Run) -> Vec<String> {
+    let mut says = Vec::new();
+    match run.state {
+        State::Queued => says.push(match &run.waits_because {
+            Some(why) => why.clone(),
+            None => "Waits for a worker.".to_owned(),
+        }),
+        State::Lost => says.push(format!(
+            "{} What became of its container isn’t known until the worker is back.",
+            run.trouble.as_deref().unwrap_or("Its worker fell silent.")
+        )),
+        State::Starting | State::Running => says.extend(run.trouble.clone()),
+        State::Ended => says.extend(run.reason.clone()),
+    }
+    says.retain(|line| !line.trim().is_empty());
+    says
+}
+
+fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
+    let figure = |name, value| Figure { name, value, beside: None, all: false };
+    let numbers = &run.numbers;
+    let until = run.ended_at.unwrap_or(now);
+    let lasted = run.started_at.map(|from| show::span(Moment::new(from, until).age()));
+    let own = numbers.duration_ms.map(|ms| show::span(std::time::Duration::from_millis(ms.unsigned_abs())));
+    let evidence = run.evidence.as_ref();
+    let mut figures = vec![
+        Figure { all: true, ..figure("Cost, by the CLI’s estimate", numbers.cost_usd.map(show::dollars)) },
+        figure("Turns", numbers.turns.map(show::count)),
+        figure("Tokens in", numbers.tokens_in.map(show::count)),
+        figure("Tokens out", numbers.tokens_out.map(show::count)),
+        figure("Lasted", lasted),
+        figure("By its own clock", own),
+        Figure {
+            beside: evidence.and_then(|evidence| evidence.signal()),
+            ..figure(
+                "Exit code",
+                evidence.and_then(|evidence| evidence.exit_code).map(|code| code.to_string()),
+            )
+        },
+    ];
+    figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
+    figures.push(Figure { all: true, ..figure("Container", run.container.as_deref().map(show::short)) });
+    figures
+}
+
+/// Reasons within a thumb's reach.
+const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
+
+/// The longest reason, in characters.
+const REASON_MAX: usize = 500;
+
+/// What a person says when they stop a run.
+#[derive(Deserialize, Default)]
+pub(crate) struct Said {
+    mode: Option<String>,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    preset: String,
+}
+
+#[derive(Template)]
+#[template(path = "runs/terminate.html")]
+struct ConfirmPage<'a> {
+    frame: Frame,
+    lamp: Lamp,
+    since: String,
+    forced: bool,
+    cost: Option<String>,
+    preset: &'a str,
+    reason_typed: Typed,
+    problem: Option<&'a str>,
+    run: Run,
+}
+
+/// The question before a stop.
+pub(crate) async fn confirm(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    id: RunId,
+) -> Result<HttpResponse> {
+    confirm_page(&by, &site, &fleet, id, &Said::default(), None).await
+}
+
+async fn confirm_page(
+    by: &Superuser,
+    site: &Site,
+    fleet: &Fleet,
+    id: RunId,
+    said: &Said,
+    problem: Option<&str>,
+) -> Result<HttpResponse> {
+    let run = site.db.run(by, id).await?;
+    let frame = fleet.frame(&site.db, by, Place::Runs).await?;
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    show_as(
+        status,
+        &ConfirmPage {
+            frame,
+            lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
+            since: since(&run, clock::now()),
+            forced: run.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force),
+            cost: run.numbers.cost_usd.map(show::dollars),
+            preset: &said.preset,
+            reason_typed: Typed(said.reason.clone()),
+            problem,
+            run,
+        },
+    )
+}
+
+/// Writes the wish to stop, then tells the worker. Sent twice it is one wish.
+pub(crate) async fn terminate(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    address: Address,
+    id: RunId,
+    said: Form<Said>,
+) -> Result<HttpResponse> {
+    let mode = match said.mode.as_deref() {
+        None => StopMode::Graceful,
+        Some(word) => word.parse().map_err(|_| {
+            Error::Unprocessable(format!(
+                "A run can be stopped by \"graceful\" or \"force\", not by {word:?}."
+            ))
+        })?,
+    };
+    let typed = said.reason.trim();
+    let reason = if typed.is_empty() { said.preset.trim() } else { typed };
+    let problem = match reason.chars().count() {
+        _ if reason.contains('\0') => Some("The reason holds a NUL character; take it out.".to_owned()),
+        0..=REASON_MAX => None,
+        n => Some(format!("The reason is {n} characters long; {REASON_MAX} is the most.")),
+    };
+    if let Some(problem) = problem {
+        return confirm_page(&by, &site, &fleet, id, &said, Some(&problem)).await;
+    }
+    let stopped = site.db.wish_stop(&by, id, mode, reason, Some(&address.to_string())).await?;
+    tracing::info!(run = %id, mode = mode.word(), fresh = stopped.fresh, by = by.name(), "stop wished");
+    // The wish is written; Redis only makes it quick.
+    let tell = async {
+        match &stopped.tell {
+            Some((worker, mode)) => site.queue.command(worker, Command::Stop(id, *mode)).await,
+            None => Ok(()),
+        }
+    };
+    let (told, noticed) = tokio::join!(tell, site.queue.notice(Notice::Changed(id)));
+    if let Err(error) = told.and(noticed) {
+        tracing::warn!(%error, run = %id, "the worker will find the wish in Postgres");
+    }
+    Ok(go_to(&format!("/runs/{id}")))
+}

@@ -1,0 +1,159 @@
+//! How times, spans, dollars and counts are written, once for all pages.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A time, and the time at which the page that shows it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    at: OffsetDateTime,
+    now: OffsetDateTime,
+}
+
+impl Moment {
+    /// `at`, as seen from `now`.
+    pub(crate) fn new(at: OffsetDateTime, now: OffsetDateTime) -> Self {
+        Self { at, now }
+    }
+
+    /// For machines: RFC 3339.
+    pub(crate) fn iso(&self) -> String {
+        self.at.format(&Rfc3339).unwrap_or_default()
+    }
+
+    /// Day and second, in UTC.
+    pub(crate) fn exact(&self) -> String {
+        format!("{} {} UTC", self.day(), self.clock())
+    }
+
+    /// The day, in UTC.
+    pub(crate) fn day(&self) -> String {
+        let at = self.at.to_offset(time::UtcOffset::UTC);
+        format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day())
+    }
+
+    /// The time of day to the second, in UTC.
+    pub(crate) fn clock(&self) -> String {
+        let at = self.at.to_offset(time::UtcOffset::UTC);
+        format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+    }
+
+    /// The time of day to the millisecond, in UTC.
+    pub(crate) fn clock_ms(&self) -> String {
+        format!("{}.{:03}", self.clock(), self.at.millisecond())
+    }
+
+    /// How long ago it was; zero when clocks differ.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::try_from(self.now - self.at).unwrap_or_default()
+    }
+
+    /// How long ago it was, in words.
+    pub(crate) fn ago(&self) -> String {
+        match self.age() {
+            age if age < Duration::from_secs(1) => "just now".to_owned(),
+            age => format!("{} ago", rough(age)),
+        }
+    }
+}
+
+/// A span in its largest unit, for lists.
+pub(crate) fn rough(span: Duration) -> String {
+    match span.as_secs() {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+/// A span in its two largest units; below ten seconds to the millisecond.
+pub(crate) fn span(span: Duration) -> String {
+    let two = |large: u64, unit: &str, small: u64, sub: &str| match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {sub}"),
+    };
+    match (span.as_secs(), span.subsec_millis()) {
+        (0, ms) => format!("{ms} ms"),
+        (s @ 1..10, ms) => format!("{s}.{} s", ms / 100),
+        (s @ 10..60, _) => format!("{s} s"),
+        (s @ 60..3600, _) => two(s / 60, "min", s % 60, "s"),
+        (s @ 3600..86_400, _) => two(s / 3600, "h", s % 3600 / 60, "min"),
+        (s, _) => two(s / 86_400, "days", s % 86_400 / 3600, "h").replacen("1 days", "1 day", 1),
+    }
+}
+
+/// Dollars: to the cent, and finer where a cent says nothing.
+pub(crate) fn dollars(usd: f64) -> String {
+    if usd < 0.1 { format!("${usd:.4}") } else { format!("${usd:.2}") }
+}
+
+/// A count, with its thousands apart.
+pub(crate) fn count(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut out = String::from(if n < 0 { "−" } else { "" });
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Thousandths of something, as a decimal number.
+pub(crate) fn thousandths(n: i64) -> String {
+    format!("{}", n as f64 / 1000.0)
+}
+
+/// A small count as a word, as sentences begin with it.
+pub(crate) fn word(n: usize) -> String {
+    const WORDS: [&str; 13] = [
+        "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven",
+        "Twelve",
+    ];
+    WORDS.get(n).map_or_else(|| n.to_string(), |word| (*word).to_owned())
+}
+
+/// The first twelve characters of a container's id, as the engine's own tools show it.
+pub(crate) fn short(container: &str) -> String {
+    container.chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_well() {
+        let ms = Duration::from_millis;
+        for (span_ms, fine, coarse) in [
+            (31, "31 ms", "0 s"),
+            (1_849, "1.8 s", "1 s"),
+            (59_999, "59 s", "59 s"),
+            (60_000, "1 min", "1 min"),
+            (7_800_000, "2 h 10 min", "2 h"),
+            (90_000_000, "1 day 1 h", "25 h"),
+            (700_000_000, "8 days 2 h", "8 days"),
+        ] {
+            assert_eq!((span(ms(span_ms)).as_str(), rough(ms(span_ms)).as_str()), (fine, coarse));
+        }
+    }
+
+    #[test]
+    fn money_and_counts_read_well() {
+        assert_eq!(
+            (dollars(0.0012), dollars(0.0), dollars(4.184)),
+            ("$0.0012".into(), "$0.0000".into(), "$4.18".into())
+        );
+        assert_eq!((count(0), count(999), count(1_204_000)), ("0".into(), "999".into(), "1,204,000".into()));
+    }
+
+    #[test]
+    fn a_clock_ahead_of_ours_is_no_age() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(Moment::new(now + Duration::from_secs(5), now).ago(), "just now");
+    }
+}
