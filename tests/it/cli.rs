@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::app::{Browser, TestApp};
+use crate::app::{Browser, TestApp, redis_url};
 
 /// Nobody listens here: port 1 needs rights that nothing in these tests has used.
 const NOBODY: &str = "postgres://nobody@127.0.0.1:1/none";
@@ -174,7 +174,7 @@ async fn the_doctor_says_what_to_do() {
         assert!(told.contains(what), "{what} isn't in {told}");
     }
     let app = TestApp::start().await;
-    let redis = app.redis_url();
+    let redis = redis_url();
     let done = run(&["doctor", "serve"], &[("DATABASE_URL", &app.database_url), ("REDIS_URL", &redis)]);
     assert_eq!(done.status.code(), Some(0), "{}", out(&done));
     sqlx::query("update users set disabled_at = now()").execute(app.sql()).await.unwrap();
