@@ -87,7 +87,9 @@ impl Group {
 }
 
 impl Report {
-    pub(super) fn of(origin: String, knocks: Vec<Knock>) -> Self {
+    pub(super) fn of(origin: String, mut knocks: Vec<Knock>) -> Self {
+        let place = |method| METHODS.iter().position(|known| *known == method);
+        knocks.sort_by(|a, b| (&a.path, place(a.method)).cmp(&(&b.path, place(b.method))));
         Self { origin, knocks }
     }
 

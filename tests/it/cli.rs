@@ -77,7 +77,11 @@ fn a_bad_configuration_is_one_line_and_status_2() {
         ("serve", vec![postgres, redis, ("SIGNALBOX_ORIGIN", "http://example.org")], "SIGNALBOX_ORIGIN"),
         ("serve", vec![postgres, redis, ("SIGNALBOX_LOG", "a=b=c")], "SIGNALBOX_LOG"),
         ("work", vec![postgres, redis], "ANTHROPIC_API_KEY"),
-        ("work", vec![postgres, redis, ("ANTHROPIC_API_KEY", "x"), ("DOCKER_HOST", "ssh://x")], "DOCKER_HOST"),
+        (
+            "work",
+            vec![postgres, redis, ("ANTHROPIC_API_KEY", "x"), ("DOCKER_HOST", "ssh://x")],
+            "DOCKER_HOST",
+        ),
         ("migrate", vec![], "DATABASE_URL"),
         ("superuser", vec![], "DATABASE_URL"),
     ] {
@@ -147,10 +151,11 @@ async fn superusers_are_made_and_unmade_on_the_command_line() {
     assert_eq!(grace.get("/").await.header("location"), Some("/login"));
     superuser(&["disable", "grace"], "");
     assert!(list().contains("grace\tsuperuser\tdisabled\n"));
-    let acts: Vec<String> = sqlx::query_scalar("select what from audit where who = 'command line' order by id")
-        .fetch_all(app.sql())
-        .await
-        .unwrap();
+    let acts: Vec<String> =
+        sqlx::query_scalar("select what from audit where who = 'command line' order by id")
+            .fetch_all(app.sql())
+            .await
+            .unwrap();
     let wanted = ["superuser added", "role changed", "role changed", "password reset", "user disabled"];
     assert_eq!(acts, wanted);
 }
@@ -199,12 +204,22 @@ async fn seed_fills_a_database_and_asks_before_it_adds_to_one() {
             .await
             .unwrap();
     assert_eq!((runs, events), (300, 2000));
-    let miscounted = "select count(*) from runs r where events <> (select count(*) from events where run_id = r.id)";
+    let miscounted =
+        "select count(*) from runs r where events <> (select count(*) from events where run_id = r.id)";
     assert_eq!(sqlx::query_scalar::<_, i64>(miscounted).fetch_one(app.sql()).await.unwrap(), 0);
 
     // What was made reads as what it should: every page of it, through the real server.
     let browser = app.superuser().await;
-    for page in ["/", "/?state=running", "/?state=terminated", "/workers", "/audit", "/health", "/runs/300", "/runs/1"] {
+    for page in [
+        "/",
+        "/?state=running",
+        "/?state=terminated",
+        "/workers",
+        "/audit",
+        "/health",
+        "/runs/300",
+        "/runs/1",
+    ] {
         assert_eq!(browser.get(page).await.status, 200, "{page}");
     }
 }

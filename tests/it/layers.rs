@@ -12,8 +12,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "clock", "config", "db", "engine", "gate", "incognito", "model", "password", "queue", "shutdown",
-            "telemetry", "web", "worker",
+            "clock",
+            "config",
+            "db",
+            "engine",
+            "gate",
+            "incognito",
+            "model",
+            "password",
+            "queue",
+            "shutdown",
+            "telemetry",
+            "web",
+            "worker",
         ],
     ),
     ("web", &["clock", "config", "db", "model", "password", "queue"]),
@@ -128,7 +139,9 @@ fn imports_are_seen_however_they_are_written() {
 #[test]
 fn each_store_and_the_engine_have_one_home() {
     let mut wrong = Vec::new();
-    for (what, home) in [("sqlx", "src/db/"), ("redis::", "src/queue/"), ("bollard", "src/engine/"), ("askama", "src/web/")] {
+    for (what, home) in
+        [("sqlx", "src/db/"), ("redis::", "src/queue/"), ("bollard", "src/engine/"), ("askama", "src/web/")]
+    {
         for (file, text) in files("src", "rs").into_iter().filter(|(file, _)| !file.starts_with(home)) {
             let lines = code(&text).filter(|(_, line)| line.contains(what));
             wrong.extend(lines.map(|(number, line)| format!("{file}:{number}: {}", line.trim())));
@@ -139,10 +152,12 @@ fn each_store_and_the_engine_have_one_home() {
 
 #[test]
 fn nothing_starts_a_shell_and_no_lint_is_silenced_without_a_reason() {
-    let forbidden = ["Command::new(\"sh\")", "Command::new(\"bash\")", "/bin/sh", "/bin/bash", "#[allow(", "#![allow("];
+    let forbidden =
+        ["Command::new(\"sh\")", "Command::new(\"bash\")", "/bin/sh", "/bin/bash", "#[allow(", "#![allow("];
     let mut wrong = Vec::new();
     for (file, text) in files("src", "rs") {
-        for (number, line) in code(&text).filter(|(_, line)| forbidden.iter().any(|word| line.contains(word))) {
+        for (number, line) in code(&text).filter(|(_, line)| forbidden.iter().any(|word| line.contains(word)))
+        {
             wrong.push(format!("{file}:{number}: {}", line.trim()));
         }
     }
@@ -169,13 +184,17 @@ fn every_variable_is_explained_and_nothing_else_is() {
 
 #[test]
 fn templates_hold_no_script_no_style_and_nothing_unescaped() {
-    let forbidden = ["<script>", "<style", " style=", "javascript:", "|safe", "| safe", "|escape(\"none\")", "srcdoc="];
+    let forbidden =
+        ["<script>", "<style", " style=", "javascript:", "|safe", "| safe", "|escape(\"none\")", "srcdoc="];
     let mut wrong = Vec::new();
     for (file, text) in files("templates", "html") {
         for (number, line) in (1..).zip(text.lines()) {
             let handler = line.split_whitespace().any(|word| {
                 let name = word.split('=').next().unwrap_or_default();
-                word.contains('=') && name.len() > 4 && name.starts_with("on") && name.bytes().all(|c| c.is_ascii_lowercase())
+                word.contains('=')
+                    && name.len() > 4
+                    && name.starts_with("on")
+                    && name.bytes().all(|c| c.is_ascii_lowercase())
             });
             if handler || forbidden.iter().any(|word| line.contains(word)) {
                 wrong.push(format!("{file}:{number}: {}", line.trim()));
