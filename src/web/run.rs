@@ -160,7 +160,9 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     let figure = |name, value| Figure { name, value, beside: None, all: false };
     let numbers = &run.numbers;
     let until = run.ended_at.unwrap_or(now);
-    let lasted = run.started_at.map(|from| show::span(Moment::new(from, until).age()));
+    // How long a lost run lived is exactly what isn’t known.
+    let started = run.started_at.filter(|_| run.state != State::Lost);
+    let lasted = started.map(|from| show::span(Moment::new(from, until).age()));
     let own = numbers.duration_ms.map(|ms| show::span(std::time::Duration::from_millis(ms.unsigned_abs())));
     let evidence = run.evidence.as_ref();
     let mut figures = vec![

@@ -172,9 +172,14 @@ fn view(piece: Piece, whole: bool) -> View {
             what: if subtype.is_empty() { "not said".to_owned() } else { subtype },
             clip: Clip::new(text, whole),
         },
-        Piece::Other { what, text } => {
-            fold("other", if what.is_empty() { "Record" } else { &what }, text, whole)
-        }
+        Piece::Other { what, text } => View::Fold {
+            class: "other",
+            bad: false,
+            name: "Record".to_owned(),
+            gist: what,
+            lines: None,
+            clip: Some(Clip::new(text, whole)),
+        },
     }
 }
 

@@ -69,7 +69,6 @@ fn server_url() -> Url {
     variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5599/postgres").parse().unwrap()
 }
 
-/// Where the Redis of these tests is.
 pub(crate) fn redis_url() -> String {
     variable("REDIS_URL", "redis://127.0.0.1:6399")
 }

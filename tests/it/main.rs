@@ -1,5 +1,7 @@
 //! The real server on port 0, with a fresh database for each test.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on ends here")]
+
 mod access;
 mod adopt;
 mod app;
