@@ -82,7 +82,7 @@ fn word(text: &str) -> &str {
 }
 
 /// The modules at the crate's root that a line names, by whichever way.
-fn named<'a>(line: &'a str, depth: usize) -> Vec<&'a str> {
+fn named(line: &str, depth: usize) -> Vec<&str> {
     let up = "super::".repeat(depth);
     let mut ways = vec!["crate::", "signalbox::", &up];
     let mut found = Vec::new();
