@@ -5,10 +5,13 @@
 mod access;
 mod adopt;
 mod app;
+mod cli;
 mod faults;
 mod fleet;
 mod headers;
+mod incognito;
 mod ladder;
+mod layers;
 mod lease;
 mod login;
 mod scripted;
