@@ -69,7 +69,7 @@ fn server_url() -> Url {
     variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5599/postgres").parse().unwrap()
 }
 
-fn redis_url() -> String {
+pub(crate) fn redis_url() -> String {
     variable("REDIS_URL", "redis://127.0.0.1:6399")
 }
 

@@ -1,14 +1,23 @@
 //! The real server on port 0, with a fresh database for each test.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on ends here")]
+
 mod access;
+mod adopt;
 mod app;
 mod audit;
 mod events;
+mod fleet;
 mod headers;
 mod health;
+mod ladder;
+mod lease;
 mod login;
 mod pages;
 mod runs;
 mod sample;
+mod scripted;
 mod session;
+mod wire;
+mod worker;
 mod workers;
