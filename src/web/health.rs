@@ -129,7 +129,7 @@ fn of_worker(worker: &Worker, waiting: &Measured<i64>, asked: &Measured<Vec<Work
         Err(_) => "not known, Redis doesn’t answer".to_owned(),
     };
     let facts = vec![
-        ("Last heartbeat", format!("{} ago", show::rough(heard))),
+        ("Last heartbeat", show::ago(heard)),
         ("Engine", if worker.facts.engine_ok { "answers".to_owned() } else { worker.facts.engine.clone() }),
         ("Runs", format!("{} of {}", worker.holds, worker.facts.capacity)),
         ("Commands waiting", waiting),

@@ -11,7 +11,6 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::inert::Typed;
 use super::lamp::Lamp;
 use super::page::{self, Frame, Place, go_to, number, show_as};
 use super::receipt::Receipt;
@@ -210,7 +209,7 @@ struct ConfirmPage<'a> {
     forced: bool,
     cost: Option<String>,
     preset: &'a str,
-    reason_typed: Typed,
+    reason: &'a str,
     problem: Option<&'a str>,
     run: Run,
 }
@@ -245,7 +244,7 @@ async fn confirm_page(
             forced: run.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force),
             cost: run.numbers.cost_usd.map(show::dollars),
             preset: &said.preset,
-            reason_typed: Typed(said.reason.clone()),
+            reason: &said.reason,
             problem,
             run,
         },
