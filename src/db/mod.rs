@@ -26,7 +26,7 @@ pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
 pub use sessions::{SessionHash, SessionUser};
 pub use users::{Credentials, Superuser, UserLine};
-pub use workers::QueueDepth;
+pub use workers::{FleetNow, QueueDepth};
 
 /// The longest that any statement may keep its caller waiting, connecting included. Pages must answer
 /// within 2 s whatever Postgres does; this leaves them half a second.
