@@ -1,7 +1,7 @@
 //! A house of its own for each test: database, stand-in, server, worker, and a superuser's browser.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,8 +61,6 @@ pub(crate) struct House {
 /// What the database holds of a run.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Row {
-    pub(crate) state: String,
-    pub(crate) outcome: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) end_step: Option<String>,
     pub(crate) exit_code: Option<i64>,
@@ -204,11 +202,6 @@ impl House {
     /// The engine's word.
     pub(crate) fn witness(&self) -> &Witness {
         self.witness.as_ref().expect("a container engine")
-    }
-
-    /// Where this house is on the disk: logs, the record, and the worker's folder.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The worker's folder.
