@@ -17,7 +17,7 @@ pub struct Error {
 /// Where the stores are.
 #[derive(Debug, Clone)]
 pub struct Stores {
-    /// `DATABASE_URL`: Postgres, the truth.
+    /// `DATABASE_URL`, or the contents of `DATABASE_URL_FILE`: Postgres, the truth.
     pub database_url: SecretString,
     /// `REDIS_URL`: Redis or Valkey, the nudge.
     pub redis_url: SecretString,
@@ -150,6 +150,7 @@ fn is_loopback(host: &str) -> bool {
 /// A variable of ours: its name and what it means. `deploy/env.example` explains each; a test holds the two together.
 pub const VARIABLES: &[&str] = &[
     "DATABASE_URL",
+    "DATABASE_URL_FILE",
     "REDIS_URL",
     "SIGNALBOX_FLEET",
     "SIGNALBOX_LISTEN",
@@ -185,6 +186,22 @@ impl<'a> Env<'a> {
     fn need(&self, variable: &'static str, example: &str) -> Result<String, Error> {
         self.get(variable)
             .ok_or_else(|| Error { variable, problem: format!("isn't set; for example {example}") })
+    }
+
+    /// A secret: the variable's value, or the contents of the file that its twin names.
+    fn secret(&self, variable: &'static str, in_file: &'static str) -> Result<Option<String>, Error> {
+        match (self.get(variable), self.get(in_file)) {
+            (Some(_), Some(_)) => {
+                Err(Error { variable, problem: format!("is set, and {in_file} too; keep one") })
+            }
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(text.trim().to_owned())),
+                Err(error) => {
+                    Err(Error { variable: in_file, problem: format!("{path:?} can't be read ({error})") })
+                }
+            },
+            (value, None) => Ok(value),
+        }
     }
 
     fn parse<T>(
@@ -238,7 +255,10 @@ impl Stores {
 /// When it is missing or makes no sense.
 pub fn database_url(env: &Env<'_>) -> Result<SecretString, Error> {
     let variable = "DATABASE_URL";
-    let url = env.need(variable, "postgres://user:password@127.0.0.1:5432/signalbox")?;
+    let url = env.secret(variable, "DATABASE_URL_FILE")?.ok_or_else(|| Error {
+        variable,
+        problem: "isn't set; for example postgres://user:password@127.0.0.1:5432/signalbox".into(),
+    })?;
     check_url(variable, &url, &["postgres", "postgresql"])?;
     Ok(url.into())
 }
@@ -337,21 +357,10 @@ impl ModelApi {
                 problem: format!("{base:?} must be https; plain http only for loopback"),
             });
         }
-        let key = match (env.get("ANTHROPIC_API_KEY"), env.get("ANTHROPIC_API_KEY_FILE")) {
-            (Some(key), None) => key,
-            (None, Some(path)) => {
-                let read = std::fs::read_to_string(&path).map_err(|error| Error {
-                    variable: "ANTHROPIC_API_KEY_FILE",
-                    problem: format!("{path:?} can't be read ({error})"),
-                })?;
-                read.trim().to_owned()
-            }
-            (Some(_), Some(_)) => {
-                let problem = "is set, and ANTHROPIC_API_KEY_FILE too; keep one".to_owned();
-                return Err(Error { variable: "ANTHROPIC_API_KEY", problem });
-            }
-            (None, None) if rehearsal => "rehearsal".to_owned(),
-            (None, None) => {
+        let key = match env.secret("ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY_FILE")? {
+            Some(key) => key,
+            None if rehearsal => "rehearsal".to_owned(),
+            None => {
                 let problem = "isn't set, nor ANTHROPIC_API_KEY_FILE".to_owned();
                 return Err(Error { variable: "ANTHROPIC_API_KEY", problem });
             }
@@ -385,6 +394,8 @@ fn plain_name(name: &str, max: usize) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn with(pairs: &[(&str, &str)], check: impl FnOnce(&Env<'_>)) {
@@ -446,6 +457,20 @@ mod tests {
         with(&[("ANTHROPIC_API_KEY", "sk-x")], |env| {
             assert!(!Work::from_env(env, "host").unwrap().model_api.rehearsal);
         });
+    }
+
+    #[test]
+    fn secrets_may_come_from_files() {
+        let file = std::env::temp_dir().join(format!("signalbox-secret-{}", std::process::id()));
+        let path = file.to_str().unwrap();
+        std::fs::write(&file, "postgres://a:filed@h/b\n").unwrap();
+        with(&[("DATABASE_URL", ""), ("DATABASE_URL_FILE", path)], |env| {
+            assert_eq!(database_url(env).unwrap().expose_secret(), "postgres://a:filed@h/b");
+        });
+        assert!(serve_error(&[("DATABASE_URL_FILE", path)]).contains("keep one"));
+        std::fs::remove_file(&file).unwrap();
+        let gone = serve_error(&[("DATABASE_URL", ""), ("DATABASE_URL_FILE", path)]);
+        assert!(gone.starts_with("DATABASE_URL_FILE: "), "{gone}");
     }
 
     #[test]

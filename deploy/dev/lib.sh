@@ -86,6 +86,9 @@ recorded() {
 
 running() { recorded "$STACK/run/$1"; }
 
+# Whether this stack has records, of what runs or of what a killed script left.
+left_something() { compgen -G "$STACK/run/[a-z]*" >/dev/null; }
+
 # NAME COMMAND…: starts a service, in a session of its own (a Ctrl-C in the terminal isn't for it), with a record
 # that it writes itself before it begins, and with its words in its log. A shell's background children
 # ignore SIGINT, and so would all of theirs: hence the reset.
@@ -293,12 +296,16 @@ work_dir() {
     fi
 }
 
-# Agents of the process engine whose worker didn't get to end them: they work in our directory, have
-# no terminal, and nobody else's process does both.
+# Agents of the process engine whose worker didn't get to end them: without a terminal, they work in our
+# directory or keep one who does.
 kill_stray_agents() {
-    local proc
+    local proc argv short
+    short=$(cat "$STACK/run/.short" 2>/dev/null) || true
+    [ -n "$short" ] || short=$STACK
     for proc in /proc/[0-9]*; do
-        [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] || continue
+        mapfile -d '' -t argv 2>/dev/null <"$proc/cmdline" || continue
+        [[ $(readlink "$proc/cwd" 2>/dev/null) == "$STACK/work"/* ]] ||
+            [[ ${argv[1]:-} == cell && ${argv[2]:-} == @("$STACK"|"$short")/work/* ]] || continue
         stat_of "${proc#/proc/}" || continue
         [ "$TERMINAL" != 0 ] || kill -s KILL "${proc#/proc/}" 2>/dev/null || true
     done
@@ -339,6 +346,13 @@ need_lints() {
     esac
 }
 
+knows_system() { command -v apt-get >/dev/null && (. /etc/os-release && [[ " $ID ${ID_LIKE:-} " == *" debian "* ]]); }
+
+can_install() {
+    knows_system || return 1
+    [ "$(id -u)" = 0 ] || if on_terminal; then sudo -v; else sudo -n true; fi 2>/dev/null
+}
+
 # Installs what was noted, by the system's packages, after saying what and why.
 install_needs() {
     local entry sudo=() packages=()
@@ -350,15 +364,11 @@ install_needs() {
         packages+=(${entry%%$'\t'*})
     done
     NEEDS=()
-    if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE:-} " == *" debian "* ]]); then
+    knows_system ||
         die "this isn't a Debian, so these can't be installed from here: install what they are called on your system, and start again" 2
-    fi
-    if [ "$(id -u)" != 0 ]; then
-        if on_terminal; then sudo -v; else sudo -n true; fi 2>/dev/null ||
-            die "only root can install them: apt-get install ${packages[*]}" 2
-        sudo=(sudo)
-    fi
-    say "Installing them with apt-get; their own services are not started."
+    can_install || die "only root can install them: apt-get install ${packages[*]}" 2
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    say "Installing them with apt-get; their own services are not started. Its words are in $STACK/log/packages.log."
     quiet_services_begin "${sudo[@]}"
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=300)
     quiet_step apt-update "${apt[@]}" update ||
@@ -458,3 +468,5 @@ target_dir() {
 . "$ROOT/deploy/dev/stores.sh"
 # shellcheck source=deploy/dev/engine.sh
 . "$ROOT/deploy/dev/engine.sh"
+# shellcheck source=deploy/dev/site.sh
+. "$ROOT/deploy/dev/site.sh"

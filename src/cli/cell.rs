@@ -1,4 +1,4 @@
-//! `signalbox cell`: what the process engine starts in place of a container.
+//! `signalbox cell`: the shim that the process engine starts in place of a container.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,6 @@ pub(super) struct Args {
     dir: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> Result<u8, Failure> {
-    shim::main(&args.dir).map_err(|error| Failure::new(format_args!("{error:#}")))?;
-    Ok(0)
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    Ok(shim::main(&args.dir)?)
 }

@@ -162,7 +162,10 @@ async fn worker(round: &mut Round, env: &config::Env<'_>) {
         Ok(engine) => {
             let about = within(async { engine.about().await.map_err(|error| error.to_string()) }).await;
             match about {
-                Ok(about) if about.sandboxed => round.note("engine", Ok(about.line)),
+                Ok(about) if about.sandboxed => {
+                    round.note("engine", Ok(about.line));
+                    round.note("agent image", image(&settings.image, about.claude));
+                }
                 Ok(about) => round.note("engine", Ok(format!("{}; agents run UNSANDBOXED", about.line))),
                 Err(trouble) => round.note(
                     "engine",
@@ -171,6 +174,16 @@ async fn worker(round: &mut Round, env: &config::Env<'_>) {
             }
         }
         Err(failure) => round.note("engine", Err(failure.line)),
+    }
+}
+
+/// The image says which CLI it holds; one that isn't there says nothing.
+fn image(name: &str, claude: Option<String>) -> Finding {
+    match claude {
+        Some(version) => Ok(format!("{name}, Claude Code {version}")),
+        None => Err(format!(
+            "{name} isn't there, or isn't one of ours; deploy/agent builds it, SIGNALBOX_IMAGE names it"
+        )),
     }
 }
 

@@ -108,7 +108,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Incognito(args) => incognito::run(args),
         Command::Seed(args) => seed::run(&args).map(|()| 0),
-        Command::Cell(args) => cell::run(&args),
+        Command::Cell(args) => cell::run(&args).map(|()| 0),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -123,14 +123,18 @@ fn found<T>(done: db::Result<T>, name: &UserName) -> Result<T, Trouble> {
     })
 }
 
-/// Why the database couldn't do it. A role that isn't there yet looks like silence from inside the pool, so ask outside it.
+/// Why the database couldn't do it. A role that isn't there, or isn't for this login, looks like silence from inside the
+/// pool, so ask outside it.
 async fn told(error: db::Error, url: &str) -> Failure {
-    if matches!(error, db::Error::Unavailable(_) | db::Error::Broken(_))
-        && db::checkup(url).await.is_ok_and(|found| found.pending.is_some_and(|steps| steps > 0))
-    {
-        return Failure::new("The database has no schema, or an old one: run `signalbox migrate` first.");
+    let found = match &error {
+        db::Error::Unavailable(_) | db::Error::Broken(_) => db::checkup(url).await.ok(),
+        _ => None,
+    };
+    match found.and_then(|found| found.pending) {
+        Some(0) => Failure::new(format_args!("{error}. Is DATABASE_URL the one that `serve` has?")),
+        Some(_) => Failure::new("The database has no schema, or an old one: run `signalbox migrate` first."),
+        None => error.into(),
     }
-    error.into()
 }
 
 async fn new_hash(name: &UserName) -> Result<String, Failure> {

@@ -65,9 +65,7 @@ pub(super) fn engine(settings: &config::Work) -> Result<Arc<dyn Engine>, Failure
                 "signalbox: SIGNALBOX_ENGINE=process: agents run unsandboxed, as plain processes with this \
                  user's rights. For a first look only.",
             );
-            let processes = Processes::open(&settings.dir, &settings.claude)
-                .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_WORK_DIR: {error}")))?;
-            Ok(Arc::new(processes))
+            Ok(Arc::new(Processes::new(&settings.dir, &settings.claude)))
         }
     }
 }

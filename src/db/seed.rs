@@ -165,11 +165,11 @@ const RUNS: &str = r#"
                when 'timed_out' then 'It ran for 4 hours, its agent''s limit.'
                when 'over_budget' then 'It spent what it may.' end end,
            case when state = 'ended' then case outcome
-               when 'succeeded' then 0 when 'failed' then 1 when 'terminated' then case when told then 1 else 137 end
-               else 143 end end,
+               when 'succeeded' then 0 when 'terminated' then case when told then 1 else 137 end
+               else 1 end end,
            case when state = 'ended' then case outcome
                when 'terminated' then case when told then 'sigint' else 'sigkill' end
-               when 'timed_out' then 'sigterm' when 'over_budget' then 'sigterm' else 'by_itself' end end,
+               when 'timed_out' then 'sigint' when 'over_budget' then 'sigint' else 'by_itself' end end,
            started + ran + interval '30 milliseconds',
            case when told then 1 + floor(turns) end,
            case when told then 9000 + floor(turns * 21000 * (0.5 + place)) end,

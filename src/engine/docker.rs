@@ -156,8 +156,10 @@ impl Engine for Docker {
     async fn about(&self) -> Result<About> {
         self.link
             .ask(DEADLINE, |api| async move {
-                let (version, info) = (api.version().await.map_err(said)?, api.info().await.map_err(said)?);
-                let claude = self.claude(&api).await;
+                // The version is the sign of life; the rest is good to know, and slow on a busy engine.
+                let version = api.version().await.map_err(said)?;
+                let more = async { (api.info().await.unwrap_or_default(), self.claude(&api).await) };
+                let (info, claude) = timeout(DEADLINE / 2, more).await.unwrap_or_default();
                 Ok(About { line: line(&version, &info), sandboxed: true, claude })
             })
             .await
@@ -365,8 +367,13 @@ fn said(error: ApiError) -> Error {
     }
 }
 
+/// The deepest cause says it best: that nobody listens there, rather than that a request failed.
 fn unavailable(error: ApiError) -> Error {
-    Error::Unavailable(short(&error.to_string()))
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Error::Unavailable(short(&cause.to_string()))
 }
 
 fn not_made(error: ApiError, image: &str) -> Error {

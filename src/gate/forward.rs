@@ -125,11 +125,6 @@ impl Forward {
         if !is_open(&head.method, &head.uri) {
             return Err(Refusal::Elsewhere);
         }
-        if head.headers.contains_key(header::TRANSFER_ENCODING)
-            && head.headers.contains_key(header::CONTENT_LENGTH)
-        {
-            return Err(Refusal::Ambiguous);
-        }
         if body.size_hint().lower() > REQUEST_LIMIT as u64 {
             return Err(Refusal::TooLarge);
         }
@@ -229,7 +224,6 @@ fn hand_back(answered: reqwest::Response) -> Answer {
 enum Refusal {
     Stranger,
     Elsewhere,
-    Ambiguous,
     TooLarge,
     Unreachable,
     Silent,
@@ -263,9 +257,6 @@ impl Refusal {
             }
             Self::Elsewhere => {
                 (StatusCode::FORBIDDEN, "permission_error", "this gate leads to the model API only")
-            }
-            Self::Ambiguous => {
-                (StatusCode::BAD_REQUEST, "invalid_request_error", "the request gives its length twice")
             }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "the request is larger than 64 MiB")

@@ -69,6 +69,7 @@ impl Gate {
         if self.closed.is_cancelled() {
             return 0;
         }
+        let cut = self.open.load(Ordering::SeqCst);
         self.closed.cancel();
         let path = inside(&self.dir, SOCKET);
         if identity(&path).is_ok_and(|found| found == self.socket)
@@ -76,7 +77,7 @@ impl Gate {
         {
             tracing::warn!(%error, "a closed gate's socket can't be removed");
         }
-        self.open.load(Ordering::SeqCst)
+        cut
     }
 }
 

@@ -91,9 +91,9 @@ pub(super) fn can_be_sent(path: &str) -> bool {
     uri(path).is_some()
 }
 
-/// A path that would be changed on its way is none.
+/// A path that would be changed on its way is none; a fragment would be cut off.
 fn uri(path: &str) -> Option<Uri> {
-    path.parse().ok().filter(|uri: &Uri| *uri == path)
+    path.parse().ok().filter(|uri: &Uri| *uri == path && !path.contains('#'))
 }
 
 /// What came back.

@@ -107,7 +107,7 @@ pub(super) fn troubles(
         let strange = learn::forms(&body, path, target.origin());
         found.extend(strange.into_iter().filter(|form| form != "/login").map(Trouble::StrangeForm));
     }
-    if let Some(to) = elsewhere(answer, path, target) {
+    if let Some(to) = elsewhere(answer, target) {
         found.push(Trouble::Astray(to.to_string()));
     }
     found
@@ -122,11 +122,10 @@ pub(super) fn moved(front: &Answer, target: &Target) -> Option<String> {
 }
 
 /// Where a redirect leads, when that is another host.
-fn elsewhere(answer: &Answer, path: &str, target: &Target) -> Option<Url> {
+fn elsewhere(answer: &Answer, target: &Target) -> Option<Url> {
     let location = answer.header("location")?;
-    let base = Url::parse(target.origin()).ok()?;
-    let to = base.join(path).unwrap_or(base).join(&location).ok()?;
-    // `//host/…` and `/\host/…` are what a browser would read as another host, whatever base they are joined to.
+    // `//host/…` and `/\host/…` are another host to a browser.
+    let to = Url::parse(target.origin()).ok()?.join(&location).ok()?;
     let host = to.host_str()?.trim_start_matches('[').trim_end_matches(']');
     (host != target.host()).then_some(to)
 }

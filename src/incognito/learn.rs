@@ -109,7 +109,7 @@ fn quoted(text: &str) -> Vec<String> {
 /// The path of an address, as it is to be sent, when it is this server's.
 fn resolve(address: &str, at: &str, origin: &str) -> Option<String> {
     let address = address.trim().replace("&amp;", "&");
-    let base = Url::parse(origin).ok()?.join(at).ok()?;
+    let base = Url::parse(&if at.starts_with('/') { format!("{origin}{at}") } else { at.to_owned() }).ok()?;
     let url = base.join(&address).ok()?;
     let ours = url.origin().ascii_serialization() == origin && url.fragment() != Some(&address);
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();

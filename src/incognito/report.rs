@@ -49,6 +49,10 @@ impl Knock {
         (self.status, self.location.as_deref())
     }
 
+    fn opened(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
     fn cell(&self) -> String {
         let status = self.status.map_or_else(|| "—".to_owned(), |status| status.to_string());
         if self.troubles.is_empty() { status } else { format!("{status}!") }
@@ -83,7 +87,9 @@ impl Group {
 }
 
 impl Report {
-    pub(super) fn of(origin: String, knocks: Vec<Knock>) -> Self {
+    pub(super) fn of(origin: String, mut knocks: Vec<Knock>) -> Self {
+        let place = |method| METHODS.iter().position(|known| *known == method);
+        knocks.sort_by(|a, b| (&a.path, place(a.method)).cmp(&(&b.path, place(b.method))));
         Self { origin, knocks }
     }
 
@@ -117,7 +123,7 @@ impl Report {
                 .ok();
         }
         if other > 0 {
-            write!(text, " {other} more things aren't as they should be.").ok();
+            write!(text, " Other findings: {other}.").ok();
         }
         text
     }
@@ -133,7 +139,7 @@ impl Report {
         for (path, knocks) in rows {
             let group = if knocks.iter().any(|knock| !knock.troubles.is_empty()) {
                 Group::Trouble
-            } else if is_public(path) {
+            } else if is_public(path) && knocks.iter().any(|knock| knock.opened()) {
                 Group::Public
             } else if knocks.iter().any(|knock| Some(knock.look()) != usual) {
                 Group::Different
@@ -146,12 +152,26 @@ impl Report {
         for (group, rows) in groups.into_iter().filter(|(group, _)| all || *group != Group::Usual) {
             write_group(&mut text, group, &rows);
         }
-        for (knock, trouble) in self.troubles() {
-            let Knock { path, method, bytes, .. } = knock;
-            let status = knock.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-            writeln!(text, "! {method} {path}: {trouble} ({status}, {bytes} bytes)").ok();
-        }
+        self.write_troubles(&mut text);
         text
+    }
+
+    /// What is wrong, once for all the methods that show it.
+    fn write_troubles(&self, text: &mut String) {
+        let mut found: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+        for (knock, trouble) in self.troubles() {
+            let what = match knock.status {
+                Some(status) => format!("{trouble} ({status}, {} bytes)", knock.bytes),
+                None => trouble.to_string(),
+            };
+            found.entry((&knock.path, what)).or_default().push(knock.method);
+        }
+        if !found.is_empty() {
+            text.push('\n');
+        }
+        for ((path, what), methods) in found {
+            writeln!(text, "! {path} {what}: {}", methods.join(" ")).ok();
+        }
     }
 
     fn heading(&self, usual: Option<(Option<u16>, Option<&str>)>) -> String {

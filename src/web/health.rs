@@ -41,7 +41,6 @@ struct Part {
     well: bool,
     facts: Vec<(&'static str, String)>,
     at: Moment,
-    took: String,
 }
 
 /// An answer, when it came, and how long it took.
@@ -66,19 +65,14 @@ async fn measure<T, E: std::fmt::Display>(
 impl<T> Measured<T> {
     /// What it says when it answers, and that it is dead when it doesn't.
     fn part(&self, name: &str, says: impl FnOnce(&T) -> (Sign, Vec<(&'static str, String)>)) -> Part {
-        let (sign, facts) = match &self.answer {
+        let (sign, mut facts) = match &self.answer {
             Ok(answer) => says(answer),
             Err(error) => (Sign::DEAD, vec![("It says", error.clone())]),
         };
-        let took = format!("{:.1} ms", self.took.as_secs_f64() * 1000.0);
-        Part {
-            name: name.to_owned(),
-            sign,
-            well: sign.tone != "bad" && sign.tone != "wait",
-            facts,
-            at: self.at,
-            took,
-        }
+        let took = if self.answer.is_ok() { "Answered in" } else { "Given up after" };
+        facts.push((took, format!("{:.1} ms", self.took.as_secs_f64() * 1000.0)));
+        let well = sign.tone != "bad" && sign.tone != "wait";
+        Part { name: name.to_owned(), sign, well, facts, at: self.at }
     }
 }
 
@@ -93,9 +87,7 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
     );
     let mut parts = vec![
         postgres.part("Postgres", |()| (Sign::ALIVE, vec![("Holds", "the truth".to_owned())])),
-        redis.part("Redis", |()| {
-            (Sign::ALIVE, vec![("Holds", "the nudge; loses nothing when it is away".to_owned())])
-        }),
+        redis.part("Redis", |()| (Sign::ALIVE, vec![("Holds", "the nudge".to_owned())])),
         depth.part("Queue", queue),
     ];
     if workers.answer.is_err() {
@@ -137,7 +129,7 @@ fn of_worker(worker: &Worker, waiting: &Measured<i64>, asked: &Measured<Vec<Work
         Err(_) => "not known, Redis doesn’t answer".to_owned(),
     };
     let facts = vec![
-        ("Last heartbeat", format!("{} ago", show::span(heard))),
+        ("Last heartbeat", show::ago(heard)),
         ("Engine", if worker.facts.engine_ok { "answers".to_owned() } else { worker.facts.engine.clone() }),
         ("Runs", format!("{} of {}", worker.holds, worker.facts.capacity)),
         ("Commands waiting", waiting),
@@ -148,6 +140,7 @@ fn of_worker(worker: &Worker, waiting: &Measured<i64>, asked: &Measured<Vec<Work
 /// What a human should know, worst first.
 fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: &[Worker]) -> Vec<String> {
     let dead = |name: &str| parts.iter().any(|part| part.name == name && part.sign == Sign::DEAD);
+    let many = |n: i64| show::word(usize::try_from(n).unwrap_or_default());
     let mut troubles = Vec::new();
     if dead("Postgres") {
         troubles.push("Postgres doesn’t answer.".to_owned());
@@ -156,12 +149,12 @@ fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: &[Worker]) -> V
         match depth.unconfirmed {
             0 => {}
             1 => troubles.push("One stop is unconfirmed.".to_owned()),
-            n => troubles.push(format!("{n} stops are unconfirmed.")),
+            n => troubles.push(format!("{} stops are unconfirmed.", many(n))),
         }
         match depth.lost {
             0 => {}
             1 => troubles.push("One run is lost.".to_owned()),
-            n => troubles.push(format!("{n} runs are lost.")),
+            n => troubles.push(format!("{} runs are lost.", many(n))),
         }
     }
     if !workers.iter().any(Worker::is_alive) {

@@ -35,13 +35,13 @@ use std::net::IpAddr;
 
 use actix_web::guard::{Any, Get, Guard, Head, Post};
 use actix_web::middleware::from_fn;
-use actix_web::web::{get, post, resource, scope, to};
+use actix_web::web::{ServiceConfig, get, post, resource, scope, to};
 
 use crate::config::Origin;
 use crate::db::Db;
 use crate::queue::Queue;
 
-pub use server::serve;
+pub use server::{Shared, serve};
 
 /// What the pages need from outside.
 #[derive(Clone)]
@@ -57,9 +57,12 @@ pub struct Site {
 }
 
 /// Every route there is.
-pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
-    let (door, inside) = (session::middleware(site), session::middleware(site));
+pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
+    let shared = shared.clone();
     move |app| {
+        shared.hand_out(app);
+        let sessions = || session::middleware(&shared.site);
+
         // public(): a method or a file that isn't named here is not found here, and so falls to the guarded scope.
         app.service(resource("/healthz").guard(read()).to(server::alive))
             .service(resource("/manifest.webmanifest").guard(read()).to(assets::manifest))
@@ -69,13 +72,14 @@ pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
                 resource("/login")
                     .guard(Post())
                     .app_data(form::limit(login::FORM_MAX))
-                    .wrap(door)
+                    .wrap(sessions())
                     .wrap(from_fn(origin::require_ours))
                     .to(login::sign_in),
             );
 
-        // superuser(): everything else, also what doesn't exist.
-        app.service(
+        // superuser(): everything else, also what doesn't exist. Only targets without a slash in front (`OPTIONS *`) get
+        // past the scope; whatever they ask for, nobody is proven to be a superuser there.
+        app.default_service(to(page::nothing_here)).service(
             scope("")
                 .service(resource("/").route(get().to(runs::index)))
                 .service(
@@ -99,7 +103,7 @@ pub fn routes(site: &Site) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
                 .service(resource("/logout").route(post().to(login::sign_out)))
                 .default_service(to(page::nothing_here))
                 .wrap(from_fn(guard::require_superuser))
-                .wrap(inside),
+                .wrap(sessions()),
         );
     }
 }

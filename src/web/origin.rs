@@ -24,8 +24,10 @@ impl Ours {
         if listens.ip().is_loopback() {
             let port = listens.port();
             for name in ["127.0.0.1", "localhost", "[::1]"] {
-                ours.hosts.push(format!("{name}:{port}"));
-                ours.origins.push(format!("http://{name}:{port}"));
+                // Browsers leave out port 80.
+                let host = if port == 80 { name.to_owned() } else { format!("{name}:{port}") };
+                ours.origins.push(format!("http://{host}"));
+                ours.hosts.push(host);
             }
         }
         ours

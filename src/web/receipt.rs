@@ -165,7 +165,13 @@ fn words(proof: &Evidence) -> String {
         Step::Sigkill => "after SIGKILL",
     };
     let container = container.map_or_else(|| "Its container".to_owned(), |id| format!("Container {id}"));
-    format!("{container} {code}, {rung}; confirmed by the engine.")
+    // An exit by the signal that was sent says it already.
+    let rung = if proof.signal().is_some_and(|signal| rung.ends_with(signal)) {
+        String::new()
+    } else {
+        format!(", {rung}")
+    };
+    format!("{container} {code}{rung}; confirmed by the engine.")
 }
 
 fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {

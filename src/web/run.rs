@@ -11,7 +11,6 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::inert::Typed;
 use super::lamp::Lamp;
 use super::page::{self, Frame, Place, go_to, number, show_as};
 use super::receipt::Receipt;
@@ -160,7 +159,9 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     let figure = |name, value| Figure { name, value, beside: None, all: false };
     let numbers = &run.numbers;
     let until = run.ended_at.unwrap_or(now);
-    let lasted = run.started_at.map(|from| show::span(Moment::new(from, until).age()));
+    // How long a lost run lived is exactly what isn’t known.
+    let started = run.started_at.filter(|_| run.state != State::Lost);
+    let lasted = started.map(|from| show::span(Moment::new(from, until).age()));
     let own = numbers.duration_ms.map(|ms| show::span(std::time::Duration::from_millis(ms.unsigned_abs())));
     let evidence = run.evidence.as_ref();
     let mut figures = vec![
@@ -208,7 +209,7 @@ struct ConfirmPage<'a> {
     forced: bool,
     cost: Option<String>,
     preset: &'a str,
-    reason_typed: Typed,
+    reason: &'a str,
     problem: Option<&'a str>,
     run: Run,
 }
@@ -243,7 +244,7 @@ async fn confirm_page(
             forced: run.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force),
             cost: run.numbers.cost_usd.map(show::dollars),
             preset: &said.preset,
-            reason_typed: Typed(said.reason.clone()),
+            reason: &said.reason,
             problem,
             run,
         },

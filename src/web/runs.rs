@@ -11,7 +11,6 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::inert::Typed;
 use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
@@ -203,8 +202,8 @@ struct FormPage<'a> {
     frame: Frame,
     agents: Vec<Agent>,
     agent: &'a str,
-    prompt: Typed,
-    title: Typed,
+    prompt: &'a str,
+    title: &'a str,
     once: &'a str,
     problem: Option<&'a str>,
 }
@@ -249,8 +248,8 @@ async fn form_page(
         frame: fleet.frame(&site.db, by, Place::Runs).await?,
         agents: site.db.agents(by).await?,
         agent: &filled.agent,
-        prompt: Typed(filled.prompt.clone()),
-        title: Typed(filled.title.clone()),
+        prompt: &filled.prompt,
+        title: &filled.title,
         once: &filled.once,
         problem,
     };

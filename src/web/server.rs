@@ -1,10 +1,10 @@
 //! The server: from a bound socket to its shutdown.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use tokio_util::sync::CancellationToken;
 
@@ -24,27 +24,49 @@ const GRACE_S: u64 = 5;
 /// How often leases that have lapsed are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// What the threads of one server share, and the handlers ask for by its type.
+#[derive(Clone)]
+pub struct Shared {
+    pub(crate) site: Data<Site>,
+    ours: Data<Ours>,
+    fleet: Data<Fleet>,
+    throttle: Data<Throttle>,
+    passwords: Data<Passwords>,
+    shutdown: Data<CancellationToken>,
+}
+
+impl Shared {
+    /// For a server that listens there.
+    pub fn new(site: Site, listens: SocketAddr, shutdown: CancellationToken) -> Self {
+        Self {
+            ours: Data::new(Ours::new(&site.origin, listens)),
+            site: Data::new(site),
+            fleet: Data::default(),
+            throttle: Data::default(),
+            passwords: Data::default(),
+            shutdown: Data::new(shutdown),
+        }
+    }
+
+    /// Hands it to the handlers.
+    pub(crate) fn hand_out(&self, app: &mut ServiceConfig) {
+        app.app_data(self.site.clone())
+            .app_data(self.ours.clone())
+            .app_data(self.fleet.clone())
+            .app_data(self.throttle.clone())
+            .app_data(self.passwords.clone())
+            .app_data(self.shutdown.clone());
+    }
+}
+
 /// Serves the pages on a socket that the caller has bound, until `shutdown`.
 ///
 /// # Errors
 /// When the server can't start.
 pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> std::io::Result<()> {
-    let ours = Data::new(Ours::new(&site.origin, listener.local_addr()?));
-    let (fleet, throttle) = (Data::new(Fleet::default()), Data::new(Throttle::default()));
-    let (passwords, told) = (Data::new(Passwords::default()), Data::new(shutdown.clone()));
-    let shared = Data::new(site.clone());
-    // The first stranger with a name that nobody has shall wait no longer than the second.
-    let warm = passwords.clone();
-    tokio::spawn(async move { warm.matches(String::new(), None).await.map(drop) });
-
+    let shared = Shared::new(site.clone(), listener.local_addr()?, shutdown.clone());
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(shared.clone())
-            .app_data(ours.clone())
-            .app_data(fleet.clone())
-            .app_data(throttle.clone())
-            .app_data(passwords.clone())
-            .app_data(told.clone())
             .configure(routes(&shared))
             .wrap(from_fn(origin::require_known_host))
             .wrap(from_fn(headers::outermost))

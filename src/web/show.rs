@@ -52,10 +52,15 @@ impl Moment {
 
     /// How long ago it was, in words.
     pub(crate) fn ago(&self) -> String {
-        match self.age() {
-            age if age < Duration::from_secs(1) => "just now".to_owned(),
-            age => format!("{} ago", rough(age)),
-        }
+        ago(self.age())
+    }
+}
+
+/// A span that ends now, in words.
+pub(crate) fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "just now".to_owned(),
+        _ => format!("{} ago", rough(age)),
     }
 }
 

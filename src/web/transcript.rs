@@ -120,6 +120,7 @@ impl Transcript {
 
 fn entries(events: Vec<Event>, whole: bool, now: OffsetDateTime) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut said = String::new();
     for event in events {
         let at = Moment::new(event.at, now);
         let is_stderr = event.source == Source::Stderr;
@@ -132,6 +133,14 @@ fn entries(events: Vec<Event>, whole: bool, now: OffsetDateTime) -> Vec<Entry> {
                 _ => entries.push(Entry::Lines { seq: event.seq, at, stderr: is_stderr, lines: vec![line] }),
             }
             continue;
+        }
+        for piece in &mut pieces {
+            match piece {
+                Piece::Say(text) => said.clone_from(text),
+                // The last word repeats what was just said; once is enough.
+                Piece::Result { text, .. } if *text == said => text.clear(),
+                _ => {}
+            }
         }
         let pieces = pieces.into_iter().map(|piece| view(piece, whole)).collect();
         entries.push(Entry::Event { seq: event.seq, at, cut: cut(event.cut), pieces });
@@ -172,9 +181,14 @@ fn view(piece: Piece, whole: bool) -> View {
             what: if subtype.is_empty() { "not said".to_owned() } else { subtype },
             clip: Clip::new(text, whole),
         },
-        Piece::Other { what, text } => {
-            fold("other", if what.is_empty() { "Record" } else { &what }, text, whole)
-        }
+        Piece::Other { what, text } => View::Fold {
+            class: "other",
+            bad: false,
+            name: "Record".to_owned(),
+            gist: what,
+            lines: None,
+            clip: Some(Clip::new(text, whole)),
+        },
     }
 }
 

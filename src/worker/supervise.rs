@@ -25,8 +25,9 @@ use crate::queue::Notice;
 
 /// Between two tries of an engine that doesn't answer.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long the rest of the output is waited for once the container is over.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
+/// the lease lapsing, and then some.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// A run to supervise.
 pub(super) struct Job {
@@ -204,6 +205,9 @@ impl Supervisor<'_> {
             Err(error) => {
                 tracing::warn!(run = %self.job.lease.run(), %error, "the container didn't start");
                 let refused = matches!(error, engine::Error::Refused(_));
+                if !refused {
+                    self.worker.engine_failed();
+                }
                 match self.find().await {
                     Container::NeverStarted(_) if refused => {
                         self.refused(&error.to_string()).await;
@@ -459,7 +463,6 @@ impl Supervisor<'_> {
     }
 
     async fn give_back(&mut self, why: &str) {
-        self.worker.engine_failed();
         loop {
             match self.worker.parts.db.release(&self.job.lease, why).await {
                 Ok(()) => return,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -107,7 +108,7 @@ impl Drop for Host {
 fn open(dir: &Path) -> Processes {
     let claude = dir.join("bin/claude");
     let shim = Path::new(env!("CARGO_BIN_EXE_signalbox"));
-    Processes::open(dir, claude.to_str().unwrap()).unwrap().with_shim(shim)
+    Processes::new(dir, claude.to_str().unwrap()).with_shim(shim)
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -269,27 +270,53 @@ async fn the_next_worker_finds_the_run_and_all_its_output() {
     assert_eq!(soon("the end", next.wait(&container)).await.unwrap().code, 4);
 }
 
-/// What ends a worker's session, a hangup or Ctrl-C, doesn't reach its runs.
+/// The worker here is this test program once more, running the next test.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_in_no_session_of_the_worker() {
+async fn a_run_outlives_a_worker_that_is_killed_and_ends_under_the_next() {
     let host = Host::new();
-    host.started(9, STUBBORN).await;
+    let worker = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "process::a_worker_that_starts_a_run_and_is_killed"])
+        .current_dir(&host.dir)
+        .output()
+        .unwrap();
+    assert_eq!(worker.status.signal(), Some(9), "{worker:?}");
+    let container = host.engine.list().await.unwrap().remove(0).container;
+    let (shim, cli) = (host.pid(9, "shim.json"), host.pid(9, "cli.json"));
     let session = |pid: i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(3).unwrap().parse::<i32>().unwrap()
     };
-    let shim = host.pid(9, "shim.json");
-    assert_eq!(session(shim), shim);
-    assert_ne!(session(i32::try_from(std::process::id()).unwrap()), shim);
-    host.engine.signal("9", Signal::Kill).await.unwrap();
+    assert_eq!(
+        (session(shim), session(cli)),
+        (shim, shim),
+        "a hangup or Ctrl-C of the worker's doesn't reach it"
+    );
+    assert_eq!(host.engine.inspect(&container).await.unwrap(), Status::Alive);
+    let first = soon("its output", host.engine.output(&container).next()).await.unwrap().unwrap();
+    assert_eq!(first, Output::Stdout("up\n".into()));
+    host.engine.signal(&container, Signal::Kill).await.unwrap();
+    assert_eq!(soon("the end", host.engine.wait(&container)).await.unwrap().code, 137);
+    assert_eq!(host.left(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "kills its own process; the test above runs it"]
+async fn a_worker_that_starts_a_run_and_is_killed() {
+    let dir = std::env::current_dir().unwrap();
+    if !dir.join("bin/claude").exists() {
+        return;
+    }
+    let host = std::mem::ManuallyDrop::new(Host { engine: open(&dir), dir });
+    host.started(9, STUBBORN).await;
+    signal(i32::try_from(std::process::id()).unwrap(), "KILL");
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     let host = Host::new();
-    let without = Processes::open(&host.dir, "/no/such/claude")
-        .unwrap()
-        .with_shim(Path::new(env!("CARGO_BIN_EXE_signalbox")));
+    let without =
+        Processes::new(&host.dir, "/no/such/claude").with_shim(Path::new(env!("CARGO_BIN_EXE_signalbox")));
     let Err(Error::Refused(reason)) = without.start(&host.cell(10, "true")).await else {
         panic!("it started")
     };
@@ -308,7 +335,7 @@ async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     assert_eq!(without.list().await.unwrap(), vec![]);
     assert_eq!(without.about().await.unwrap().claude, None);
 
-    let broken = Processes::open(&host.dir, "claude").unwrap().with_shim(Path::new("/bin/false"));
+    let broken = Processes::new(&host.dir, "claude").with_shim(Path::new("/bin/false"));
     assert!(matches!(broken.start(&host.cell(11, "true")).await, Err(Error::Refused(_))));
     assert_eq!(broken.inspect("11").await.unwrap(), Status::Created);
     broken.remove("11").await.unwrap();

@@ -19,7 +19,11 @@ async fn a_transcript_goes_on_without_losing_or_doubling_an_event() {
     let run = fleet.start("x").await;
     let first = fleet.until(run, "heard of", |run| run.events == 1).await;
     for life in 0..4 {
-        if life % 2 == 0 { worker.kill() } else { worker.hand_over().await }
+        if life % 2 == 0 {
+            worker.kill()
+        } else {
+            worker.hand_over().await
+        }
         fleet.engine.print(run.0, &format!("line {}", life * 2 + 2));
         worker = fleet.worker("w1").await;
         fleet.engine.print(run.0, &format!("line {}", life * 2 + 3));
@@ -109,9 +113,11 @@ async fn a_container_that_nobody_holds_is_killed_and_noted() {
     fleet.engine.plant(777);
     let _worker = fleet.worker("w1").await;
     until("gone", async || fleet.engine.known().is_empty()).await;
-    let noted: i64 = sqlx::query_scalar("select count(*) from audit where what = 'stray container killed' and run_id = 777")
-        .fetch_one(fleet.app.sql())
-        .await
-        .unwrap();
+    let noted: i64 = sqlx::query_scalar(
+        "select count(*) from audit where what = 'stray container killed' and run_id = 777",
+    )
+    .fetch_one(fleet.app.sql())
+    .await
+    .unwrap();
     assert_eq!(noted, 1);
 }

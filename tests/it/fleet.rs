@@ -78,7 +78,8 @@ impl Fleet {
     }
 
     pub(crate) async fn worker_at(&self, mut parts: Parts, database_url: &str, redis_url: &str) -> Working {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let leave = Leave::default();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let (done, over) = tokio::sync::oneshot::channel();

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use crate::fleet::Fleet;
 use crate::scripted::Script;
 
-const FLUSHED: &str =
-    r#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.5,"num_turns":4}"#;
+const FLUSHED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.5,"num_turns":4}"#;
 
 #[tokio::test]
 async fn sigint_lets_the_cli_flush_its_result() {
@@ -35,12 +34,16 @@ async fn what_ignores_signals_is_killed() {
     let run = fleet.start("x").await;
     fleet.until_running(run).await;
     fleet.stop(run, StopMode::Graceful).await;
-    let between = fleet.until(run, "on the second rung", |run| run.progress.step == Some(Step::Sigterm)).await;
+    let between =
+        fleet.until(run, "on the second rung", |run| run.progress.step == Some(Step::Sigterm)).await;
     assert_eq!((between.state, between.is_unconfirmed()), (State::Running, true));
     assert!(between.progress.next_at.is_some() && between.evidence.is_none());
     let over = fleet.until_over(run).await;
     let evidence = over.evidence.unwrap();
-    assert_eq!((evidence.step, evidence.exit_code, evidence.signal()), (Step::Sigkill, Some(137), Some("SIGKILL")));
+    assert_eq!(
+        (evidence.step, evidence.exit_code, evidence.signal()),
+        (Step::Sigkill, Some(137), Some("SIGKILL"))
+    );
 }
 
 #[tokio::test]
@@ -119,7 +122,8 @@ async fn a_stop_wished_twice_is_one_wish_and_one_audit_row() {
     let _worker = fleet.worker("w1").await;
     fleet.until_running(run).await;
     let wish = |mode| fleet.app.db.wish_stop(&fleet.by, run, mode, "", None);
-    let (a, b, c) = tokio::join!(wish(StopMode::Graceful), wish(StopMode::Graceful), wish(StopMode::Graceful));
+    let (a, b, c) =
+        tokio::join!(wish(StopMode::Graceful), wish(StopMode::Graceful), wish(StopMode::Graceful));
     let fresh = [a, b, c].into_iter().filter(|stopped| stopped.as_ref().unwrap().fresh).count();
     assert_eq!(fresh, 1);
     assert!(wish(StopMode::Force).await.unwrap().fresh, "force after graceful is a new wish");
@@ -127,11 +131,12 @@ async fn a_stop_wished_twice_is_one_wish_and_one_audit_row() {
     fleet.until_over(run).await;
     let after = wish(StopMode::Force).await.unwrap();
     assert!(after.over && !after.fresh);
-    let rows: i64 = sqlx::query_scalar("select count(*) from audit where run_id = $1 and what = 'stop wished'")
-        .bind(run.0)
-        .fetch_one(fleet.app.sql())
-        .await
-        .unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from audit where run_id = $1 and what = 'stop wished'")
+            .bind(run.0)
+            .fetch_one(fleet.app.sql())
+            .await
+            .unwrap();
     assert_eq!(rows, 2);
 }
 

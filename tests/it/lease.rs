@@ -19,7 +19,8 @@ fn batch(events: &[(i64, &str)]) -> Batch {
 }
 
 async fn lapse(fleet: &Fleet) {
-    let lapse = sqlx::query("update runs set lease_until = now() - interval '1 s' where lease_until is not null");
+    let lapse =
+        sqlx::query("update runs set lease_until = now() - interval '1 s' where lease_until is not null");
     lapse.execute(fleet.app.sql()).await.unwrap();
 }
 

@@ -107,7 +107,9 @@ impl Scripted {
 
     /// A container prints another line.
     pub fn print(&self, run: i64, line: &str) {
-        self.change(|world| world.containers.get_mut(&name(run)).unwrap().script.prints.push(line.to_owned()));
+        self.change(|world| {
+            world.containers.get_mut(&name(run)).unwrap().script.prints.push(line.to_owned())
+        });
     }
 
     /// A container ends.

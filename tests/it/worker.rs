@@ -18,12 +18,22 @@ fn prints(lines: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn a_run_goes_from_the_queue_to_its_result() {
     let fleet = Fleet::new().await;
-    fleet.engine.script(Script { prints: prints(&[INIT, "hello", SUCCESS]), exits: Some(0), ..Script::default() });
+    fleet.engine.script(Script {
+        prints: prints(&[INIT, "hello", SUCCESS]),
+        exits: Some(0),
+        ..Script::default()
+    });
     let _worker = fleet.worker("w1").await;
     let run = fleet.start("say hello").await;
     let over = fleet.until_over(run).await;
-    assert_eq!((over.outcome, over.evidence.as_ref().unwrap().step), (Some(Outcome::Succeeded), Step::ByItself));
-    assert_eq!((over.numbers.turns, over.numbers.cost_usd, over.numbers.tokens_in), (Some(2), Some(0.25), Some(7)));
+    assert_eq!(
+        (over.outcome, over.evidence.as_ref().unwrap().step),
+        (Some(Outcome::Succeeded), Step::ByItself)
+    );
+    assert_eq!(
+        (over.numbers.turns, over.numbers.cost_usd, over.numbers.tokens_in),
+        (Some(2), Some(0.25), Some(7))
+    );
     assert_eq!(over.model.as_deref(), Some("claude-test"));
     let events = fleet.events(run).await;
     let kinds: Vec<_> = events.iter().map(|event| (event.seq, event.kind)).collect();
@@ -34,7 +44,11 @@ async fn a_run_goes_from_the_queue_to_its_result() {
 #[tokio::test]
 async fn a_run_without_figures_has_none() {
     let fleet = Fleet::new().await;
-    fleet.engine.script(Script { prints: prints(&["cannot start: no such model"]), exits: Some(3), ..Script::default() });
+    fleet.engine.script(Script {
+        prints: prints(&["cannot start: no such model"]),
+        exits: Some(3),
+        ..Script::default()
+    });
     let _worker = fleet.worker("w1").await;
     let run = fleet.start("x").await;
     let over = fleet.until_over(run).await;

@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,9 @@ pub(super) const MARK: &str = "SIGNALBOX_CELL";
 
 /// What a death by SIGKILL looks like; also said of a cell that is over and left no word.
 const KILLED: i64 = 137;
+
+/// How old a folder under a passing name is when nobody works on it any more.
+const LEFT_BEHIND: Duration = Duration::from_secs(600);
 
 /// What the shim runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +56,7 @@ impl Folder {
     /// Makes a cell's folder in one step; `AlreadyExists` when there is one.
     pub(super) fn make(cells: &Path, spec: &Spec) -> io::Result<Self> {
         let passing = Self::at(cells.join(format!(".new-{}", spec.run)));
+        sweep(cells)?;
         remove_all(&passing.path)?;
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -179,8 +184,25 @@ impl Folder {
     }
 }
 
+/// Removes what a worker that died left half made or half removed.
+fn sweep(cells: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(cells) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_passing = entry.file_name().to_string_lossy().starts_with('.');
+        let age = || entry.metadata().and_then(|meta| meta.modified()).ok()?.elapsed().ok();
+        if is_passing && age().is_some_and(|age| age > LEFT_BEHIND) {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a folder with all in it; one that is gone is fine.
-pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done,

@@ -10,9 +10,9 @@ pub mod shim;
 mod table;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::{About, Cell, DEADLINE, Engine, Error, Exit, Found, Output, Result, Signal, Status};
-use folder::{Folder, Spec, remove_all};
+use folder::{Folder, Spec};
 use table::Identity;
 
 /// How long a shim may take to start its CLI.
@@ -55,22 +55,12 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Keeps its cells under `work_dir`, which is this worker's alone; `claude` is the CLI's program.
-    ///
-    /// # Errors
-    /// When the folder can't be made.
-    pub fn open(work_dir: &Path, claude: &str) -> io::Result<Self> {
-        let cells = work_dir.join("cells");
-        DirBuilder::new().recursive(true).mode(0o700).create(&cells)?;
-        for left in fs::read_dir(&cells)? {
-            let left = left?;
-            if left.file_name().to_string_lossy().starts_with('.') {
-                remove_all(&left.path())?;
-            }
-        }
+    /// Keeps its cells under `work_dir`, which is this worker's alone; `claude` is the CLI's program. Nothing is touched
+    /// yet.
+    pub fn new(work_dir: &Path, claude: &str) -> Self {
         // This program, even when its file has been replaced since.
         let shim = PathBuf::from("/proc/self/exe");
-        Ok(Self { cells, claude: claude.to_owned(), shim, version: OnceCell::new() })
+        Self { cells: work_dir.join("cells"), claude: claude.to_owned(), shim, version: OnceCell::new() }
     }
 
     /// Names another program that has the subcommand `cell DIR`.
@@ -259,7 +249,11 @@ fn end(folder: &Folder) -> io::Result<std::result::Result<(), Status>> {
 
 fn found(cells: &Path) -> io::Result<Vec<Found>> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(cells)? {
+    let entries = match fs::read_dir(cells) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(all),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let folder = Folder::at(entry.path());

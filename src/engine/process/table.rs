@@ -89,13 +89,17 @@ pub(super) fn kin(ancestor: Option<&Identity>, variable: &str) -> io::Result<Vec
     let ancestor = ancestor.filter(|identity| identity.boot == boot);
     // The number of a session's leader stays taken while the session lives; if another has it, ours is over.
     let usurped = ancestor.is_some_and(|id| table.iter().any(|other| other.pid == id.pid && !other.is(id)));
-    let root = ancestor.filter(|_| !usurped).map(|identity| identity.pid);
+    let ancestor = ancestor.filter(|_| !usurped);
+    let root = ancestor.map(|identity| identity.pid);
+
+    // What is older than its ancestor is no kin, and its environment needs no reading.
+    let since = ancestor.map_or(0, |identity| identity.started);
+    let table = table.into_iter().filter(|entry| entry.started >= since && Some(entry.pid) != root);
 
     let by_itself = |entry: &Entry| {
         Some(entry.session) == root || Some(entry.parent) == root || entry.has_variable(variable)
     };
-    let (mut kin, mut others): (Vec<_>, Vec<_>) =
-        table.into_iter().filter(|entry| Some(entry.pid) != root).partition(by_itself);
+    let (mut kin, mut others): (Vec<_>, Vec<_>) = table.partition(by_itself);
     loop {
         let (more, rest): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|entry| kin.iter().any(|parent| parent.pid == entry.parent));

@@ -1,0 +1,86 @@
+// What the tests share: one browser, one sign-in, and pages that fail the test when they complain.
+import { mkdirSync } from 'node:fs';
+import { after } from 'node:test';
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+
+export const url = process.env.SIGNALBOX_URL.replace(/\/$/, '');
+const name = process.env.SIGNALBOX_NAME;
+const password = process.env.SIGNALBOX_PASSWORD;
+const shots = process.env.SIGNALBOX_SHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+/** A phone in a hand, and a desk. */
+export const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+export const desk = { viewport: { width: 1440, height: 900 } };
+
+const browser = await chromium.launch({
+  executablePath: process.env.SIGNALBOX_CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync'],
+});
+after(() => browser.close());
+
+let signedIn;
+
+/** A page without JavaScript; `complaints` gathers what the console and the network have to say. */
+export async function open(device, { scheme = 'light', stranger = false } = {}) {
+  if (!stranger) signedIn ??= await signIn();
+  const context = await browser.newContext({
+    ...device,
+    colorScheme: scheme,
+    javaScriptEnabled: false,
+    storageState: stranger ? undefined : signedIn,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const complaints = [];
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('response', (response) => {
+    if (response.status() >= 500) complaints.push(`${response.status()} ${response.url()}`);
+  });
+  return { page, complaints, close: () => context.close() };
+}
+
+async function signIn() {
+  const { page, complaints } = await open(phone, { stranger: true });
+  await page.goto(`${url}/`);
+  assert.equal(new URL(page.url()).pathname, '/login', 'a stranger is sent to the door');
+  await page.getByLabel('Name').fill(name);
+  await page.getByLabel('Password').fill(password);
+  await page.getByRole('button', { name: 'Sign in' }).tap();
+  await page.waitForURL(`${url}/`);
+  assert.deepEqual(complaints, []);
+  const state = await page.context().storageState();
+  await page.context().close();
+  return state;
+}
+
+/** Starts a run through the form, by thumb, and gives its path. */
+export async function start(page, prompt, title) {
+  await page.goto(`${url}/`);
+  await page.getByRole('link', { name: 'New run' }).tap();
+  await page.getByLabel('Prompt').fill(prompt);
+  await page.getByLabel('Title').fill(title);
+  await page.getByRole('button', { name: 'Start the run' }).tap();
+  await page.waitForURL(/\/runs\/\d+$/);
+  return new URL(page.url()).pathname;
+}
+
+/** What a run page says of its run, for scripts. */
+export const facts = (page) => page.locator('main').evaluate((main) => ({ ...main.dataset }));
+
+/** Waits until the page, which looks again by itself, says so. */
+export const until = (page, selector) => page.waitForSelector(selector, { timeout: 60_000 });
+
+/** A screenshot, when somebody wants them. */
+export async function shoot(page, file) {
+  if (shots) await page.screenshot({ path: `${shots}/${file}.png`, fullPage: true });
+}
+
+/** How far the page is wider than its window. */
+export const overflow = (page) =>
+  page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

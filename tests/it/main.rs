@@ -1,0 +1,27 @@
+//! The real server on port 0, with a fresh database for each test.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on ends here")]
+
+mod access;
+mod adopt;
+mod app;
+mod audit;
+mod cli;
+mod events;
+mod faults;
+mod fleet;
+mod headers;
+mod health;
+mod incognito;
+mod ladder;
+mod layers;
+mod lease;
+mod login;
+mod pages;
+mod runs;
+mod sample;
+mod scripted;
+mod session;
+mod wire;
+mod worker;
+mod workers;
