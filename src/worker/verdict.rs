@@ -30,7 +30,7 @@ pub struct Known<'a> {
     pub last_words: &'a str,
     /// Why it was being stopped, if it was.
     pub cause: Option<Cause>,
-    /// The highest signal that the engine took.
+    /// The signal that got through to it, if one did.
     pub delivered: Option<Signal>,
 }
 
