@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::browser::RunPage;
 use crate::house::{House, SOON, Wants, home, postgres, random, until};
 use crate::kernel;
 use crate::variable;
@@ -54,14 +55,21 @@ pub(crate) async fn a_frozen_engine_leaves_a_stop_unconfirmed_behind_a_closed_ga
 pub(crate) async fn without_an_engine_runs_wait_and_say_why_and_then_start_by_themselves() {
     let (house, wire) = house_on_a_wire().await;
     wire.set(Is::Cut);
-    let runs = [house.start("one").await, house.start("two").await];
-    for run in runs {
-        let page =
-            house.until(run, "explained", SOON, |page| page.body.contains("the container engine")).await;
-        assert!(page.is("queued"), "{:?}", house.row(run).await);
-    }
+    // The first is claimed before anybody knows. What the engine made of it can't be known either until it answers.
+    let early = house.start("early").await;
+    let explained = |page: &RunPage| page.body.contains("the container engine");
+    let page = house.until(early, "explained", SOON, explained).await;
+    assert!(!page.is("running") && !page.is("ended"), "{:?}", house.row(early).await);
+    until("known to be down", SOON, async || {
+        sqlx::query_scalar("select not engine_ok from workers").fetch_one(house.sql()).await.unwrap()
+    })
+    .await;
+    let late = house.start("late").await;
+    let page = house.until(late, "explained", SOON, explained).await;
+    assert!(page.is("queued"), "{:?}", house.row(late).await);
+
     wire.set(Is::Whole);
-    for run in runs {
+    for run in [early, late] {
         let page = house.until_ended(run, SOON).await;
         assert_eq!(page.outcome(), "succeeded", "{:?}", house.row(run).await);
     }

@@ -5,7 +5,7 @@ use crate::house::{House, SOON};
 pub(crate) async fn prompts_reach_the_model_as_they_are() {
     let house = House::open().await;
     let long =
-        format!("Begin. {} The end.", "Räder müssen rollen; 0123456789 \"quoted\" 'so' \\ \t".repeat(3600));
+        format!("Begin. {} The end.", "Räder müssen rollen; 0123456789 \"quoted\" 'so' \\ \t".repeat(4200));
     assert!(long.len() > 200 * 1024 && long.len() < 256 * 1024, "{}", long.len());
     let prompts = [
         "$(touch /workspace/owned) `id` ; rm -rf / && echo $HOME | cat > /tmp/x & {a,b} * ? ~ !! # %s %n",
