@@ -1,6 +1,7 @@
 //! A house of its own for each test: database, stand-in, server, worker, and a superuser's browser.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -329,7 +330,8 @@ impl Drop for House {
             for program in [&self.serve, &self.work].into_iter().flatten() {
                 let log = program.log();
                 let lines: Vec<_> = log.lines().rev().take(25).collect();
-                eprintln!("--- its last words:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                let words = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let _ = writeln!(std::io::stderr(), "--- its last words:\n{words}");
             }
         }
         (self.work, self.serve) = (None, None);

@@ -5,6 +5,8 @@
 //! `DOCKER_HOST` names an engine that has the agent image, `SIGNALBOX_CLAUDE` the CLI for plain processes. What lacks
 //! is skipped by name; with `CI=true` it fails.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end with a panic")]
+
 mod answer;
 mod browser;
 mod cell;

@@ -80,8 +80,7 @@ async fn carry(
     mut told: watch::Receiver<Is>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(read) = from.read(&mut buffer).await else { break };
+    while let Ok(read) = from.read(&mut buffer).await {
         if told.wait_for(|is| *is == Is::Whole).await.is_err() {
             return;
         }
