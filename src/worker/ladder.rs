@@ -21,6 +21,8 @@ pub struct Ladder {
     since: Option<Instant>,
     /// The highest signal that the engine took.
     delivered: Option<Signal>,
+    /// Those to which it gave no answer: each may have got through all the same.
+    unanswered: Vec<Signal>,
     /// Whether this rung's signal got through.
     through: bool,
     next: Instant,
@@ -34,7 +36,16 @@ impl Ladder {
             StopMode::Graceful => Signal::Int,
             StopMode::Force => Signal::Kill,
         };
-        Self { times, rung, since: None, delivered: None, through: false, next: now, kills: 0 }
+        Self {
+            times,
+            rung,
+            since: None,
+            delivered: None,
+            unanswered: Vec::new(),
+            through: false,
+            next: now,
+            kills: 0,
+        }
     }
 
     /// Goes to SIGKILL at once, if it isn't there.
@@ -57,6 +68,12 @@ impl Ladder {
     /// The highest signal that the engine took.
     pub fn delivered(&self) -> Option<Signal> {
         self.delivered
+    }
+
+    /// The signal behind an exit: one without an answer, when the exit code is its mark; else the highest that the engine
+    /// took. An engine that hangs does what it was asked when it goes on, and nobody is told.
+    pub fn behind(&self, exit_code: i64) -> Option<Signal> {
+        self.unanswered.iter().copied().find(|signal| marks(*signal).contains(&exit_code)).or(self.delivered)
     }
 
     /// The signal to send now, if one is due.
@@ -96,11 +113,27 @@ impl Ladder {
         };
     }
 
+    /// The signal that was due may have got through, or not.
+    pub fn unanswered(&mut self) {
+        if !self.unanswered.contains(&self.rung) {
+            self.unanswered.push(self.rung);
+        }
+    }
+
     fn climb(&mut self, rung: Signal, now: Instant) {
         self.rung = rung;
         self.since = None;
         self.through = false;
         self.next = now;
+    }
+}
+
+/// Exit codes that a signal leaves behind. After SIGINT the CLI exits with 0; see `tests/samples`.
+fn marks(signal: Signal) -> &'static [i64] {
+    match signal {
+        Signal::Int => &[0, 130],
+        Signal::Term => &[143],
+        Signal::Kill => &[137],
     }
 }
 
@@ -151,6 +184,24 @@ mod tests {
         let count = |signal| sent.iter().filter(|(_, s)| *s == signal).count();
         assert_eq!((count(Signal::Int), count(Signal::Term)), (20, 10));
         assert!(count(Signal::Kill) >= 9, "{sent:?}");
+    }
+
+    #[test]
+    fn a_signal_without_an_answer_is_known_by_its_mark() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        ladder.force(start);
+        ladder.due(start);
+        ladder.unanswered();
+        ladder.sent(false, start);
+        assert_eq!((ladder.behind(137), ladder.behind(0)), (Some(Signal::Kill), Some(Signal::Int)));
+        let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.unanswered();
+        ladder.sent(false, start);
+        assert_eq!((ladder.behind(137), ladder.behind(1)), (Some(Signal::Kill), None));
     }
 
     #[test]

@@ -324,7 +324,10 @@ impl Supervisor<'_> {
             result: heard.result.as_ref(),
             last_words: &heard.last_words,
             cause,
-            delivered: ladder.and_then(|ladder| ladder.delivered()),
+            delivered: ladder.and_then(|ladder| match exit {
+                Some(exit) => ladder.behind(exit.code),
+                None => ladder.delivered(),
+            }),
         };
         let Some(exit) = exit else {
             let wished = cause == Some(Cause::Wish) && known.delivered.is_some();
@@ -400,6 +403,9 @@ impl Supervisor<'_> {
                 && let Some(signal) = ladder.due(Instant::now())
             {
                 let sent = worker.parts.engine.signal(container, signal).await;
+                if matches!(sent, Err(engine::Error::Unavailable(_))) {
+                    ladder.unanswered();
+                }
                 ladder.sent(sent.is_ok(), Instant::now());
                 self.report_step(ladder, sent.err());
             }

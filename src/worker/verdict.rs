@@ -30,7 +30,7 @@ pub struct Known<'a> {
     pub last_words: &'a str,
     /// Why it was being stopped, if it was.
     pub cause: Option<Cause>,
-    /// The highest signal that the engine took.
+    /// The signal that got through to it, if one did.
     pub delivered: Option<Signal>,
 }
 
@@ -78,7 +78,8 @@ fn by_itself(exit: Exit, known: &Known<'_>, succeeded: bool) -> (Outcome, String
     }
     let last_words = text::head(&text::inert_line(known.last_words), 300);
     let reason = match (exit, known.result) {
-        (Exit { oom: true, .. }, _) => "Ran out of memory; the kernel ended it.".to_owned(),
+        // The flag is also set when the kernel took a tool and the CLI went on.
+        (Exit { oom: true, code: 137 }, _) => "Ran out of memory; the kernel ended it.".to_owned(),
         (_, Some(result)) if !result.success => {
             let said = text::head(&text::inert_line(&result.text), 300);
             let said = if said.is_empty() { text::inert_line(&result.subtype) } else { said };
@@ -159,5 +160,7 @@ mod tests {
         assert_eq!(verdict.reason, "Claude Code gave up: API Error: ⟨U+202E⟩529");
         let oom = judge(Exit { code: 137, oom: true }, &Known::default());
         assert!(oom.reason.contains("memory"));
+        let tool = judge(Exit { code: 1, oom: true }, &Known { result: Some(&bad), ..Known::default() });
+        assert_eq!(tool.reason, verdict.reason);
     }
 }

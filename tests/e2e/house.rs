@@ -1,7 +1,8 @@
 //! A house of its own for each test: database, stand-in, server, worker, and a superuser's browser.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,8 +62,6 @@ pub(crate) struct House {
 /// What the database holds of a run.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Row {
-    pub(crate) state: String,
-    pub(crate) outcome: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) end_step: Option<String>,
     pub(crate) exit_code: Option<i64>,
@@ -206,11 +205,6 @@ impl House {
         self.witness.as_ref().expect("a container engine")
     }
 
-    /// Where this house is on the disk: logs, the record, and the worker's folder.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The worker's folder.
     pub(crate) fn work_dir(&self) -> PathBuf {
         self.dir.join("work")
@@ -336,7 +330,8 @@ impl Drop for House {
             for program in [&self.serve, &self.work].into_iter().flatten() {
                 let log = program.log();
                 let lines: Vec<_> = log.lines().rev().take(25).collect();
-                eprintln!("--- its last words:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                let words = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let _ = writeln!(std::io::stderr(), "--- its last words:\n{words}");
             }
         }
         (self.work, self.serve) = (None, None);

@@ -5,13 +5,24 @@
 //! `DOCKER_HOST` names an engine that has the agent image, `SIGNALBOX_CLAUDE` the CLI for plain processes. What lacks
 //! is skipped by name; with `CI=true` it fails.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end with a panic")]
+
 mod answer;
 mod browser;
+mod cell;
 mod engine;
 mod house;
 mod kernel;
+mod lives;
+mod load;
+mod outage;
+mod plain;
 mod program;
+mod prompt;
+mod secrets;
 mod stop;
+mod stranger;
+mod wire;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -40,6 +51,34 @@ fn main() -> ExitCode {
             a_graceful_stop_keeps_the_cost_and_is_claimed_only_after_the_engine_has_said_so,
             a_stubborn_tool_outlives_the_ladder_until_it_is_killed,
             force_is_dead_and_confirmed_within_two_seconds,
+        ),
+        trials!(CONTAINERS, secrets: the_real_key_is_nowhere_but_at_the_model_api),
+        trials!(CONTAINERS, prompt: prompts_reach_the_model_as_they_are),
+        trials!(CONTAINERS, cell: inside_there_is_little_to_be_had),
+        trials!(CONTAINERS, lives:
+            a_worker_killed_in_the_middle_goes_on_without_a_gap,
+            a_server_killed_in_the_middle_is_missed_by_no_run_and_no_session,
+            a_worker_frozen_past_its_lease_loses_the_run_and_stops_it_when_it_is_back,
+            ctrl_c_stops_the_runs,
+            sigterm_leaves_the_runs_to_the_next_life,
+        ),
+        trials!(CONTAINERS, outage:
+            a_frozen_engine_leaves_a_stop_unconfirmed_behind_a_closed_gate_until_it_thaws,
+            without_an_engine_runs_wait_and_say_why_and_then_start_by_themselves,
+            without_postgres_a_worker_stops_its_containers_before_the_lease_lapses,
+        ),
+        trials!(CONTAINERS, load:
+            a_tool_that_eats_all_memory_harms_nobody_else,
+            a_run_that_dies_for_want_of_memory_says_so,
+            a_flood_of_words_is_cut_with_marks_and_ends,
+            a_flood_from_a_tool_ends,
+        ),
+        trials!(CONTAINERS, stranger: a_stranger_learns_nothing_of_what_runs),
+        trials!(CLAUDE, plain:
+            a_plain_run_answers,
+            a_plain_loop_stops_gracefully,
+            a_stubborn_plain_run_dies_whole_by_force,
+            a_plain_run_outlives_its_worker,
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()

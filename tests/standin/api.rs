@@ -41,17 +41,17 @@ pub(crate) fn serve(listener: TcpListener, standin: Standin) -> std::io::Result<
 }
 
 async fn hello(standin: Data<Standin>, request: HttpRequest) -> HttpResponse {
-    standin.recorder.arrived(&request, "", 0, 0).ends("whole");
+    standin.recorder.arrived(&request, 0, None).ends("whole");
     HttpResponse::Ok().finish()
 }
 
 async fn unknown(standin: Data<Standin>, request: HttpRequest) -> HttpResponse {
-    let entry = standin.recorder.arrived(&request, "", 0, 0);
+    let entry = standin.recorder.arrived(&request, 0, None);
     failure(entry, StatusCode::NOT_FOUND, "not_found_error", "Not Found")
 }
 
 async fn count_tokens(standin: Data<Standin>, request: HttpRequest, body: Bytes) -> HttpResponse {
-    let mut entry = standin.recorder.arrived(&request, "", 0, body.len());
+    let mut entry = standin.recorder.arrived(&request, body.len(), None);
     if !standin.admits(&request) {
         return no_admission(entry);
     }
@@ -62,9 +62,7 @@ async fn count_tokens(standin: Data<Standin>, request: HttpRequest, body: Bytes)
 async fn messages(standin: Data<Standin>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let parsed = serde_json::from_slice::<Request>(&body);
     let standing = parsed.as_ref().map(Request::standing).ok();
-    let (scenario, turn) =
-        standing.as_ref().map_or(("", 0), |standing| (standing.scenario.as_str(), standing.results));
-    let entry = standin.recorder.arrived(&request, scenario, turn, body.len());
+    let entry = standin.recorder.arrived(&request, body.len(), standing.as_ref());
     if !standin.admits(&request) {
         return no_admission(entry);
     }

@@ -46,6 +46,8 @@ pub(crate) struct Standing {
     pub results: usize,
     /// Messages in all; tells tool calls of one conversation apart.
     pub messages: usize,
+    /// The user's texts, before there is a tool result.
+    pub asked: Vec<String>,
 }
 
 impl Request {
@@ -56,6 +58,7 @@ impl Request {
             settings: Vec::new(),
             results: 0,
             messages: self.messages.len(),
+            asked: Vec::new(),
         };
         for message in self.messages.iter().filter(|message| message.role == "user") {
             for text in message.texts() {
@@ -65,6 +68,12 @@ impl Request {
                 }
             }
             standing.results += message.results();
+            if standing.results == 0 {
+                standing.asked.extend(message.texts().into_iter().map(str::to_owned));
+            }
+        }
+        if standing.results > 0 {
+            standing.asked.clear();
         }
         standing
     }

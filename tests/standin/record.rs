@@ -10,6 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 
+use crate::conversation::Standing;
+
 /// Headers a test may want to see, keys among them: what comes here is only ever made up.
 const HEADERS: [&str; 6] =
     ["x-api-key", "authorization", "user-agent", "anthropic-version", "host", "x-stainless-retry-count"];
@@ -30,7 +32,7 @@ impl Recorder {
     }
 
     /// Writes down that a request came, and gives the entry its end is noted on.
-    pub(crate) fn arrived(&self, request: &HttpRequest, scenario: &str, turn: usize, bytes: usize) -> Entry {
+    pub(crate) fn arrived(&self, request: &HttpRequest, bytes: usize, standing: Option<&Standing>) -> Entry {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.write(&json!({
             "request": number,
@@ -39,8 +41,9 @@ impl Recorder {
             "method": request.method().as_str(),
             "path": request.uri().to_string(),
             "headers": headers(request),
-            "scenario": scenario,
-            "turn": turn,
+            "scenario": standing.map_or("", |standing| &standing.scenario),
+            "turn": standing.map_or(0, |standing| standing.results),
+            "asked": standing.map_or(&[][..], |standing| &standing.asked),
             "bytes": bytes,
         }));
         Entry {

@@ -170,7 +170,8 @@ mod tests {
     fn cue_of(settings: &[(&str, &str)], results: usize) -> Vec<Cue> {
         let shelf = Shelf::open(None).unwrap();
         let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let standing = Standing { scenario: "loop".to_owned(), settings, results, messages: 1 };
+        let standing =
+            Standing { scenario: "loop".to_owned(), settings, results, messages: 1, asked: Vec::new() };
         cues(shelf.get("loop").unwrap(), &standing).unwrap()
     }
 

@@ -1,0 +1,92 @@
+//! A wire between the worker and what it leans on: it can be cut, left hanging, and mended.
+
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// What the wire does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Is {
+    /// Carries bytes both ways.
+    Whole,
+    /// Takes connections, and carries nothing: like a process under SIGSTOP.
+    Hanging,
+    /// Hangs up on everybody: like a process that was killed.
+    Cut,
+}
+
+/// Our end of it.
+pub(crate) struct Wire {
+    state: watch::Sender<Is>,
+}
+
+impl Wire {
+    /// A whole wire from a Unix socket at `path` to the one at `target`.
+    pub(crate) fn between_sockets(path: &Path, target: &Path) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let (state, told) = watch::channel(Is::Whole);
+        let target: PathBuf = target.to_owned();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = UnixStream::connect(target.clone());
+                tokio::spawn(join(near, far, told.clone()));
+            }
+        });
+        Self { state }
+    }
+
+    /// A whole wire from a port of its own, which is told too, to `target`.
+    pub(crate) async fn to_port(target: String) -> (Self, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (state, told) = watch::channel(Is::Whole);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(target.clone());
+                tokio::spawn(join(near, far, told.clone()));
+            }
+        });
+        (Self { state }, port)
+    }
+
+    pub(crate) fn set(&self, is: Is) {
+        self.state.send_replace(is);
+    }
+}
+
+async fn join<S: AsyncRead + AsyncWrite>(
+    near: S,
+    far: impl Future<Output = std::io::Result<S>>,
+    told: watch::Receiver<Is>,
+) {
+    if *told.borrow() == Is::Cut {
+        return;
+    }
+    let Ok(far) = far.await else { return };
+    let ((near_in, near_out), (far_in, far_out)) = (tokio::io::split(near), tokio::io::split(far));
+    let mut cut = told.clone();
+    tokio::select! {
+        _ = cut.wait_for(|is| *is == Is::Cut) => {}
+        // One side may be done while the other still speaks.
+        _ = async { tokio::join!(carry(near_in, far_out, told.clone()), carry(far_in, near_out, told)) } => {}
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut told: watch::Receiver<Is>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read) = from.read(&mut buffer).await {
+        if told.wait_for(|is| *is == Is::Whole).await.is_err() {
+            return;
+        }
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
