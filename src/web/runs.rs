@@ -186,6 +186,8 @@ pub(crate) struct Filled {
     title: String,
     #[serde(default)]
     once: String,
+    #[serde(default)]
+    retry_of: String,
 }
 
 #[derive(Template)]
@@ -197,6 +199,7 @@ struct FormPage<'a> {
     prompt: &'a str,
     title: &'a str,
     once: &'a str,
+    retry_of: &'a str,
     problem: Option<&'a str>,
 }
 
@@ -212,11 +215,13 @@ pub(crate) async fn form(
         prompt: String::new(),
         title: String::new(),
         once: fresh_token()?,
+        retry_of: String::new(),
     };
     if let Some(like) = &opened.like {
         let like: RunId = like.parse().map_err(|_| Error::NotFound)?;
         let run = site.db.run(&by, like).await?;
         (filled.agent, filled.prompt, filled.title) = (run.agent, run.prompt, run.title);
+        filled.retry_of = like.to_string();
     }
     form_page(&by, &site, &fleet, &filled, None).await
 }
@@ -243,6 +248,7 @@ async fn form_page(
         prompt: &filled.prompt,
         title: &filled.title,
         once: &filled.once,
+        retry_of: &filled.retry_of,
         problem,
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
@@ -260,7 +266,7 @@ pub(crate) async fn start(
     // Browsers send every newline of a textarea as CR LF (HTML standard, "constructing the entry list").
     let prompt = filled.prompt.replace("\r\n", "\n");
     let new = match NewRun::parse(&filled.agent, &prompt, &filled.title, Some(&filled.once)) {
-        Ok(new) => new,
+        Ok(new) => NewRun { retry_of: filled.retry_of.parse().ok(), ..new },
         Err(wrong) => return form_page(&by, &site, &fleet, &filled, Some(&wrong.to_string())).await,
     };
     let started = match site.db.start_run(&by, &new, Some(&address.to_string())).await {
