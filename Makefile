@@ -1,6 +1,6 @@
 # Signalbox: `make run` for a first look, `make test` before you commit.
 
-.PHONY: help run test check sqlx clean-dev
+.PHONY: help run test check bench sqlx clean-dev
 .DEFAULT_GOAL := help
 
 export ENGINE
@@ -20,6 +20,11 @@ test: ## sets up what is missing and runs every test
 
 check: ## the quick loop: format, lints, unit and integration tests
 	@exec deploy/dev/test quick
+
+bench: ## measures what the README quotes, beside its floors
+	@deploy/dev/with-stores cargo bench --quiet --bench pages
+	@cargo build --quiet --example standin
+	@CLAUDE_STANDIN=$${CARGO_TARGET_DIR:-$$PWD/target}/debug/examples/standin deploy/dev/with-stores --engine cargo bench --quiet --bench terminate
 
 sqlx: ## writes .sqlx anew, from the queries in the code and the migrations
 	@exec deploy/dev/sqlx

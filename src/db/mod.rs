@@ -26,11 +26,11 @@ pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
 pub use sessions::{SessionHash, SessionUser};
 pub use users::{Credentials, Superuser, UserLine};
-pub use workers::QueueDepth;
+pub use workers::{FleetNow, QueueDepth};
 
 /// The longest that any statement may keep its caller waiting, connecting included. Pages must answer
-/// within 2 s whatever Postgres does; this leaves them half a second.
-const DEADLINE: Duration = Duration::from_millis(1500);
+/// within 2 s whatever Postgres does; this leaves them the rest.
+const DEADLINE: Duration = Duration::from_millis(1200);
 
 /// How long a connection may lie unused before it is asked whether it still lives.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);

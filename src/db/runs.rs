@@ -213,8 +213,9 @@ impl Db {
         let row = within(
             sqlx::query!(
                 r#"with started as (
-                       insert into runs (agent_id, title, prompt, once, asked_by, asked_by_name)
-                       select a.id, $2, $3, $4, $5, $6 from agents a where a.name = $1
+                       insert into runs (agent_id, title, prompt, once, asked_by, asked_by_name, retry_of)
+                       select a.id, $2, $3, $4, $5, $6, (select id from runs where id = $8)
+                       from agents a where a.name = $1
                        on conflict on constraint runs_once do nothing
                        returning id, title),
                    noted as (
@@ -227,7 +228,8 @@ impl Db {
                 new.once,
                 by.id(),
                 by.name(),
-                address
+                address,
+                new.retry_of.map(|run| run.0)
             )
             .fetch_optional(&self.pool),
         )

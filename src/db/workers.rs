@@ -18,6 +18,29 @@ pub struct QueueDepth {
     pub lost: i64,
 }
 
+/// What must be said of the fleet on every page. Counts go up to [`FleetNow::COUNTED`]; more is not told apart, so that
+/// their cost doesn't grow with the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FleetNow {
+    /// A worker that is alive runs agents without a container around them.
+    pub unsandboxed: bool,
+    /// A worker that is alive speaks to the scripted stand-in instead of the model.
+    pub rehearsal: bool,
+    /// Wishes to stop whose evidence isn't in yet.
+    pub unconfirmed: i32,
+    /// Runs lost, and not wished to stop.
+    pub lost: i32,
+    /// Runs that a worker holds, and not wished to stop.
+    pub working: i32,
+    /// Runs that wait for a worker.
+    pub waiting: i32,
+}
+
+impl FleetNow {
+    /// How far is counted.
+    pub const COUNTED: i32 = 100;
+}
+
 struct WorkerRow {
     name: String,
     version: String,
@@ -115,6 +138,31 @@ impl Db {
         )
         .await?;
         Ok(rows.into_iter().map(Worker::from).collect())
+    }
+
+    /// What must be said of the fleet on every page.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn fleet_now(&self, _by: &Superuser) -> Result<FleetNow> {
+        within(
+            sqlx::query_as!(
+                FleetNow,
+                r#"select coalesce(bool_or(not sandboxed), false) as "unsandboxed!",
+                     coalesce(bool_or(rehearsal), false) as "rehearsal!",
+                     cardinality(array(select 1 from runs where wish = 'stop' and state <> 'ended'
+                                       limit 100)) as "unconfirmed!",
+                     cardinality(array(select 1 from runs where state = 'lost' and wish = 'run'
+                                       limit 100)) as "lost!",
+                     cardinality(array(select 1 from runs where state in ('starting', 'running') and wish = 'run'
+                                       limit 100)) as "working!",
+                     cardinality(array(select 1 from runs where state = 'queued' and wish = 'run'
+                                       limit 100)) as "waiting!"
+                   from workers where heard_at > now() - interval '15 s'"#
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
     }
 
     /// How much waits, and for how long.

@@ -342,6 +342,8 @@ pub struct NewRun {
     pub title: String,
     /// The form's own token: a form sent twice starts one run.
     pub once: Option<String>,
+    /// The run that this one is a retry of; one that isn't there is left out.
+    pub retry_of: Option<RunId>,
 }
 
 /// What is wrong with a form that should start a run.
@@ -388,7 +390,13 @@ impl NewRun {
         }
         let title = if title.is_empty() { first_words(prompt, 80) } else { title };
         let once = once.filter(|t| !t.is_empty() && t.len() <= 64 && !t.contains('\0'));
-        Ok(Self { agent: agent.to_owned(), prompt: prompt.to_owned(), title, once: once.map(str::to_owned) })
+        Ok(Self {
+            agent: agent.to_owned(),
+            prompt: prompt.to_owned(),
+            title,
+            once: once.map(str::to_owned),
+            retry_of: None,
+        })
     }
 }
 

@@ -1,50 +1,42 @@
-//! What must be said of the fleet on every page, remembered for two seconds.
+//! What must be said of the fleet on every page, remembered for a second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::Result;
 use super::page::{Frame, Place};
-use crate::db::{Db, Superuser};
+use crate::db::{Db, FleetNow, Superuser};
 
-/// How old a notice may be.
-const FRESH_FOR: Duration = Duration::from_secs(2);
-
-/// What must be said of the workers that are alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Notice {
-    /// One of them runs agents without a container around them.
-    pub(crate) unsandboxed: bool,
-    /// One of them speaks to the scripted stand-in instead of the model.
-    pub(crate) rehearsal: bool,
-}
+/// How old it may be.
+const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// The fleet, as every page speaks of it.
 #[derive(Default)]
 pub(crate) struct Fleet {
-    noticed: Mutex<Option<(Instant, Notice)>>,
+    known: Mutex<Option<(Instant, FleetNow)>>,
 }
 
 impl Fleet {
     /// The frame around a page for this person.
     pub(crate) async fn frame(&self, db: &Db, by: &Superuser, here: Place) -> Result<Frame> {
-        Ok(Frame::new(by, self.notice(db, by).await?, here))
+        Ok(Frame::new(by, self.now(db, by).await?, here))
     }
 
-    async fn notice(&self, db: &Db, by: &Superuser) -> Result<Notice> {
-        let noticed = *self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, notice)) = noticed
+    /// Forgets, because something has just been changed here.
+    pub(crate) fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn now(&self, db: &Db, by: &Superuser) -> Result<FleetNow> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, now)) = known
             && at.elapsed() < FRESH_FOR
         {
-            return Ok(notice);
+            return Ok(now);
         }
-        let workers = db.workers(by).await?;
-        let alive = || workers.iter().filter(|worker| worker.is_alive());
-        let notice = Notice {
-            unsandboxed: alive().any(|worker| !worker.facts.sandboxed),
-            rehearsal: alive().any(|worker| worker.facts.rehearsal),
-        };
-        *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), notice));
-        Ok(notice)
+        let asked = Instant::now();
+        let now = db.fleet_now(by).await?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, now));
+        Ok(now)
     }
 }

@@ -10,7 +10,6 @@ mod agents;
 mod assets;
 mod audit;
 mod error;
-mod events;
 mod fleet;
 mod form;
 mod guard;
@@ -87,7 +86,6 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 )
                 .service(resource("/runs/new").route(get().to(runs::form)))
                 .service(resource("/runs/{id}").route(get().to(run::show)))
-                .service(resource("/runs/{id}/events").route(get().to(events::stream)))
                 .service(
                     resource("/runs/{id}/terminate")
                         .route(get().to(run::confirm))

@@ -6,8 +6,7 @@ use actix_web::http::header::LOCATION;
 use askama::Template;
 
 use super::error::{Error, Result};
-use super::fleet::Notice;
-use crate::db::Superuser;
+use crate::db::{FleetNow, Superuser};
 use crate::model::page::Cursor;
 
 /// The type of every page.
@@ -37,14 +36,14 @@ pub(crate) struct Frame {
     /// Who is signed in.
     pub(crate) by: String,
     /// What must be said of the fleet on every page.
-    pub(crate) notice: Notice,
+    pub(crate) notice: FleetNow,
     /// Where in the navigation this page is.
     pub(crate) here: Place,
 }
 
 impl Frame {
     /// The frame around a page for this person.
-    pub(crate) fn new(by: &Superuser, notice: Notice, here: Place) -> Self {
+    pub(crate) fn new(by: &Superuser, notice: FleetNow, here: Place) -> Self {
         Self { by: by.name().to_owned(), notice, here }
     }
 }

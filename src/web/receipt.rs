@@ -36,7 +36,7 @@ impl Mark {
         match self {
             Self::Done => "done",
             Self::Due => "due",
-            Self::NotNeeded => "skip",
+            Self::NotNeeded => "moot",
         }
     }
 }

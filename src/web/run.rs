@@ -279,6 +279,7 @@ pub(crate) async fn terminate(
         return confirm_page(&by, &site, &fleet, id, &said, Some(&problem)).await;
     }
     let stopped = site.db.wish_stop(&by, id, mode, reason, Some(&address.to_string())).await?;
+    fleet.forget();
     tracing::info!(run = %id, mode = mode.word(), fresh = stopped.fresh, by = by.name(), "stop wished");
     // The wish is written; Redis only makes it quick.
     let tell = async {

@@ -15,7 +15,7 @@ use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
 use crate::clock;
-use crate::db::{self, Superuser};
+use crate::db::{self, FleetNow, Superuser};
 use crate::model::agent::Agent;
 use crate::model::page::{Cursor, Page};
 use crate::model::run::{NewRun, Outcome, RunFilter, RunId, RunLine, State, Wish};
@@ -124,7 +124,7 @@ fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine
     };
     let named = FILTERS.iter().find(|(known, _)| *known == filter).map_or("Starting", |(_, word)| *word);
     let is_start = filter == RunFilter::All && cursor == Cursor::Start;
-    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&page));
+    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice));
     ListPage {
         frame,
         heading: if filter == RunFilter::All { "Runs".to_owned() } else { format!("{named} runs") },
@@ -145,34 +145,26 @@ fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine
     }
 }
 
-/// How the runs on the first page are, and that it is only these, when there are more.
-fn sentence(page: &Page<RunLine>) -> (String, String) {
-    let count = |is: &dyn Fn(&RunLine) -> bool| page.rows.iter().filter(|line| is(line)).count();
-    let needs = count(&|line| line.is_unconfirmed() || line.state == State::Lost);
-    let works = count(&|line| line.state.is_held() && !line.is_unconfirmed());
-    let waits = count(&|line| line.state == State::Queued);
-    let first = match needs {
+/// How the fleet is, in one sentence and its rest.
+fn sentence(fleet: &FleetNow) -> (String, String) {
+    let count = |n: i32| match usize::try_from(n) {
+        Ok(n) if n < FleetNow::COUNTED as usize => show::word(n),
+        _ => format!("{} or more", FleetNow::COUNTED),
+    };
+    let verb = |n: i32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    let first = match fleet.unconfirmed + fleet.lost {
         0 => "Nothing needs you.".to_owned(),
-        1 => "One run needs you.".to_owned(),
-        n => format!("{} runs need you.", show::word(n)),
+        n => format!("{} {} you.", count(n), verb(n, "run needs", "runs need")),
     };
-    let verb = |n: usize, one: &'static str, many: &'static str| if n == 1 { one } else { many };
-    let rest = match (works, waits) {
+    let works = format!("{} {}", count(fleet.working), verb(fleet.working, "works", "work"));
+    let waits = format!("{} {}", count(fleet.waiting), verb(fleet.waiting, "waits", "wait"));
+    let rest = match (fleet.working, fleet.waiting) {
         (0, 0) => "Nothing runs.".to_owned(),
-        (n, 0) => format!("{} {}.", show::word(n), verb(n, "works", "work")),
-        (0, n) => format!("{} {}.", show::word(n), verb(n, "waits", "wait")),
-        (w, q) => format!(
-            "{} {}, {} {}.",
-            show::word(w),
-            verb(w, "works", "work"),
-            show::word(q).to_lowercase(),
-            verb(q, "waits", "wait")
-        ),
+        (_, 0) => format!("{works}."),
+        (0, _) => format!("{waits}."),
+        _ => format!("{works}, {}.", waits.to_lowercase()),
     };
-    match page.older {
-        None => (first, rest),
-        Some(_) => (first, format!("{rest} That is among the newest {}.", page.rows.len())),
-    }
+    (first, rest)
 }
 
 /// What the form is opened with.
@@ -194,6 +186,8 @@ pub(crate) struct Filled {
     title: String,
     #[serde(default)]
     once: String,
+    #[serde(default)]
+    retry_of: String,
 }
 
 #[derive(Template)]
@@ -205,6 +199,7 @@ struct FormPage<'a> {
     prompt: &'a str,
     title: &'a str,
     once: &'a str,
+    retry_of: &'a str,
     problem: Option<&'a str>,
 }
 
@@ -220,11 +215,13 @@ pub(crate) async fn form(
         prompt: String::new(),
         title: String::new(),
         once: fresh_token()?,
+        retry_of: String::new(),
     };
     if let Some(like) = &opened.like {
         let like: RunId = like.parse().map_err(|_| Error::NotFound)?;
         let run = site.db.run(&by, like).await?;
         (filled.agent, filled.prompt, filled.title) = (run.agent, run.prompt, run.title);
+        filled.retry_of = like.to_string();
     }
     form_page(&by, &site, &fleet, &filled, None).await
 }
@@ -251,6 +248,7 @@ async fn form_page(
         prompt: &filled.prompt,
         title: &filled.title,
         once: &filled.once,
+        retry_of: &filled.retry_of,
         problem,
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
@@ -268,11 +266,14 @@ pub(crate) async fn start(
     // Browsers send every newline of a textarea as CR LF (HTML standard, "constructing the entry list").
     let prompt = filled.prompt.replace("\r\n", "\n");
     let new = match NewRun::parse(&filled.agent, &prompt, &filled.title, Some(&filled.once)) {
-        Ok(new) => new,
+        Ok(new) => NewRun { retry_of: filled.retry_of.parse().ok(), ..new },
         Err(wrong) => return form_page(&by, &site, &fleet, &filled, Some(&wrong.to_string())).await,
     };
     let started = match site.db.start_run(&by, &new, Some(&address.to_string())).await {
-        Ok(started) => started,
+        Ok(started) => {
+            fleet.forget();
+            started
+        }
         Err(db::Error::NotFound) => {
             let problem = match filled.agent.as_str() {
                 "" => "Say which agent shall do it.".to_owned(),

@@ -32,19 +32,17 @@ pub struct Shared {
     fleet: Data<Fleet>,
     throttle: Data<Throttle>,
     passwords: Data<Passwords>,
-    shutdown: Data<CancellationToken>,
 }
 
 impl Shared {
     /// For a server that listens there.
-    pub fn new(site: Site, listens: SocketAddr, shutdown: CancellationToken) -> Self {
+    pub fn new(site: Site, listens: SocketAddr) -> Self {
         Self {
             ours: Data::new(Ours::new(&site.origin, listens)),
             site: Data::new(site),
             fleet: Data::default(),
             throttle: Data::default(),
             passwords: Data::default(),
-            shutdown: Data::new(shutdown),
         }
     }
 
@@ -54,8 +52,7 @@ impl Shared {
             .app_data(self.ours.clone())
             .app_data(self.fleet.clone())
             .app_data(self.throttle.clone())
-            .app_data(self.passwords.clone())
-            .app_data(self.shutdown.clone());
+            .app_data(self.passwords.clone());
     }
 }
 
@@ -64,7 +61,7 @@ impl Shared {
 /// # Errors
 /// When the server can't start.
 pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> std::io::Result<()> {
-    let shared = Shared::new(site.clone(), listener.local_addr()?, shutdown.clone());
+    let shared = Shared::new(site.clone(), listener.local_addr()?);
     let server = HttpServer::new(move || {
         App::new()
             .configure(routes(&shared))

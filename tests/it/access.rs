@@ -74,7 +74,7 @@ fn site() -> Site {
 }
 
 fn shared(listens: &str) -> Shared {
-    Shared::new(site(), listens.parse().unwrap(), Default::default())
+    Shared::new(site(), listens.parse().unwrap())
 }
 
 /// All routes of an app, as actix-web reports them.

@@ -14,15 +14,15 @@ use tokio::sync::watch;
 
 /// What containers of the engine do.
 #[derive(Clone, Default)]
-pub struct Script {
+pub(crate) struct Script {
     /// Printed at once, a line each.
-    pub prints: Vec<String>,
+    pub(crate) prints: Vec<String>,
     /// Ends by itself, right after printing, with this code.
-    pub exits: Option<i64>,
+    pub(crate) exits: Option<i64>,
     /// Signals that change nothing.
-    pub ignores: BTreeSet<&'static str>,
+    pub(crate) ignores: BTreeSet<&'static str>,
     /// What it prints when SIGINT ends it.
-    pub last_words: Option<String>,
+    pub(crate) last_words: Option<String>,
 }
 
 struct Container {
@@ -47,7 +47,7 @@ struct World {
 
 /// The engine; clones share one world, as two lives of a worker share one engine.
 #[derive(Clone)]
-pub struct Scripted {
+pub(crate) struct Scripted {
     world: Arc<Mutex<World>>,
     changed: Arc<watch::Sender<u64>>,
 }
@@ -66,54 +66,54 @@ impl Scripted {
     }
 
     /// What containers made from now on do.
-    pub fn script(&self, script: Script) {
+    pub(crate) fn script(&self, script: Script) {
         self.change(|world| world.script = script);
     }
 
-    pub fn silent(&self, silent: bool) {
+    pub(crate) fn silent(&self, silent: bool) {
         self.change(|world| world.silent = silent);
     }
 
-    pub fn refuses(&self, why: Option<&str>) {
+    pub(crate) fn refuses(&self, why: Option<&str>) {
         self.change(|world| world.refuses = why.map(str::to_owned));
     }
 
-    pub fn loses_answers(&self, loses: bool) {
+    pub(crate) fn loses_answers(&self, loses: bool) {
         self.change(|world| world.loses_answers = loses);
     }
 
     /// The signals that a run's container was sent, ignored ones included.
-    pub fn signals(&self, run: i64) -> Vec<&'static str> {
+    pub(crate) fn signals(&self, run: i64) -> Vec<&'static str> {
         let world = self.world.lock().unwrap();
         world.containers.get(&name(run)).map(|container| container.signals.clone()).unwrap_or_default()
     }
 
     /// How many containers of this run there ever were.
-    pub fn made(&self, run: i64) -> usize {
+    pub(crate) fn made(&self, run: i64) -> usize {
         self.world.lock().unwrap().made.iter().filter(|made| **made == run).count()
     }
 
     /// The runs whose containers are alive.
-    pub fn alive(&self) -> Vec<i64> {
+    pub(crate) fn alive(&self) -> Vec<i64> {
         let world = self.world.lock().unwrap();
         let alive = world.containers.values().filter(|container| container.found.status == Status::Alive);
         alive.map(|container| container.found.run).collect()
     }
 
     /// The runs that the engine knows anything of.
-    pub fn known(&self) -> Vec<i64> {
+    pub(crate) fn known(&self) -> Vec<i64> {
         self.world.lock().unwrap().containers.values().map(|container| container.found.run).collect()
     }
 
     /// A container prints another line.
-    pub fn print(&self, run: i64, line: &str) {
+    pub(crate) fn print(&self, run: i64, line: &str) {
         self.change(|world| {
             world.containers.get_mut(&name(run)).unwrap().script.prints.push(line.to_owned())
         });
     }
 
     /// A container ends.
-    pub fn exit(&self, run: i64, code: i64) {
+    pub(crate) fn exit(&self, run: i64, code: i64) {
         self.change(|world| {
             let container = world.containers.get_mut(&name(run)).unwrap();
             container.found.status = Status::Exited(Exit { code, oom: false });
@@ -121,12 +121,12 @@ impl Scripted {
     }
 
     /// A container that nobody's run owns.
-    pub fn plant(&self, run: i64) {
+    pub(crate) fn plant(&self, run: i64) {
         self.change(|world| world.make(run, 1, Status::Alive));
     }
 
     /// The container vanishes behind everybody's back.
-    pub fn vanish(&self, run: i64) {
+    pub(crate) fn vanish(&self, run: i64) {
         self.change(|world| world.containers.remove(&name(run)));
     }
 
