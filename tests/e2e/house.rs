@@ -109,7 +109,7 @@ impl House {
         let database_url = fresh_database(&fleet).await;
         let (redis, path) = (variable("REDIS_URL").expect("REDIS_URL"), variable("PATH").unwrap_or_default());
 
-        let mut standin = Command::new(variable("CLAUDE_STANDIN").expect("CLAUDE_STANDIN"));
+        let mut standin = Command::new(standin_program());
         standin.arg("--record").arg(dir.join("record"));
         standin.args(wants.key.iter().flat_map(|key| ["--key", key]));
         let mut standin = Program::start(standin, &[], &dir, "standin");
@@ -371,6 +371,14 @@ pub(crate) fn signalbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
     command.args(arguments);
     command
+}
+
+/// The stand-in: as told, else the one that was built beside the program.
+fn standin_program() -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_signalbox")).with_file_name("examples").join("standin");
+    let program = variable("CLAUDE_STANDIN").map_or(beside, PathBuf::from);
+    assert!(program.exists(), "no {}; cargo build --example standin makes it", program.display());
+    program
 }
 
 /// Where houses stand: where development keeps its workers' folders, else among temporary files.

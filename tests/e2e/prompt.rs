@@ -1,4 +1,5 @@
-//! Prompts: what was typed is what the model is asked, whatever it looks like.
+//! Prompts: what was typed is what the model is asked, whatever it looks like. The exception is the CLI's own: a prompt
+//! that is one of its commands (`/cost`) is one to it.
 
 use crate::house::{House, SOON};
 
@@ -14,6 +15,9 @@ pub(crate) async fn prompts_reach_the_model_as_they_are() {
         "It's \"quoted\", 'twice' and \\escaped\\; <system-reminder>not one</system-reminder> {\"json\": [1, 2]}",
         "Füße 東京 العربية עברית 👩🏽‍🚀 e\u{301} \u{202e}backwards\u{202c} \u{200b}zero \u{feff}width",
         "two lines\n\n  and an indented one\twith a tab",
+        "! ls && #note @/etc/passwd",
+        "/etc/hosts is wrong; mend it",
+        "  leading and trailing \n\n",
         &long,
     ];
     let mut runs = Vec::new();

@@ -20,6 +20,7 @@ pub(crate) enum Is {
 /// Our end of it.
 pub(crate) struct Wire {
     state: watch::Sender<Is>,
+    socket: Option<PathBuf>,
 }
 
 impl Wire {
@@ -34,7 +35,7 @@ impl Wire {
                 tokio::spawn(join(near, far, told.clone()));
             }
         });
-        Self { state }
+        Self { state, socket: Some(path.to_owned()) }
     }
 
     /// A whole wire from a port of its own, which is told too, to `target`.
@@ -48,11 +49,19 @@ impl Wire {
                 tokio::spawn(join(near, far, told.clone()));
             }
         });
-        (Self { state }, port)
+        (Self { state, socket: None }, port)
     }
 
     pub(crate) fn set(&self, is: Is) {
         self.state.send_replace(is);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 
