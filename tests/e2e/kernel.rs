@@ -33,6 +33,11 @@ impl Process {
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, shown, cgroup, cwd })
     }
 
+    /// Whether it is this program, as it calls itself.
+    pub(crate) fn is(&self, program: &str) -> bool {
+        self.shown.split(|byte| *byte == 0).next() == Some(program.as_bytes())
+    }
+
     pub(crate) fn shows(&self, text: &str) -> bool {
         holds(&self.shown, text)
     }
