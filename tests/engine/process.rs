@@ -3,7 +3,6 @@
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -271,47 +270,6 @@ async fn the_next_worker_finds_the_run_and_all_its_output() {
 }
 
 /// The worker here is this test program once more, running the next test.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_outlives_a_worker_that_is_killed_and_ends_under_the_next() {
-    let host = Host::new();
-    let worker = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "process::a_worker_that_starts_a_run_and_is_killed"])
-        .current_dir(&host.dir)
-        .output()
-        .unwrap();
-    assert_eq!(worker.status.signal(), Some(9), "{worker:?}");
-    let container = host.engine.list().await.unwrap().remove(0).container;
-    let (shim, cli) = (host.pid(9, "shim.json"), host.pid(9, "cli.json"));
-    let session = |pid: i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(3).unwrap().parse::<i32>().unwrap()
-    };
-    assert_eq!(
-        (session(shim), session(cli)),
-        (shim, shim),
-        "a hangup or Ctrl-C of the worker's doesn't reach it"
-    );
-    assert_eq!(host.engine.inspect(&container).await.unwrap(), Status::Alive);
-    let first = soon("its output", host.engine.output(&container).next()).await.unwrap().unwrap();
-    assert_eq!(first, Output::Stdout("up\n".into()));
-    host.engine.signal(&container, Signal::Kill).await.unwrap();
-    assert_eq!(soon("the end", host.engine.wait(&container)).await.unwrap().code, 137);
-    assert_eq!(host.left(), Vec::<String>::new());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "kills its own process; the test above runs it"]
-async fn a_worker_that_starts_a_run_and_is_killed() {
-    let dir = std::env::current_dir().unwrap();
-    if !dir.join("bin/claude").exists() {
-        return;
-    }
-    let host = std::mem::ManuallyDrop::new(Host { engine: open(&dir), dir });
-    host.started(9, STUBBORN).await;
-    signal(i32::try_from(std::process::id()).unwrap(), "KILL");
-    std::future::pending::<()>().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     let host = Host::new();

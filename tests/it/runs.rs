@@ -168,6 +168,19 @@ async fn a_run_can_be_asked_for_again() {
     assert!(page.body.contains("The very same") && page.body.contains("value=\"Same\""));
     assert_eq!(ada.get("/runs/new?like=999").await.status, 404);
     assert_eq!(ada.get("/runs/new?like=x").await.status, 404);
+    let proof = app.proof().await;
+    let again = |retry_of: &str| {
+        let (retry_of, ada) = (retry_of.to_owned(), &ada);
+        async move {
+            let form = [("agent", "claude-code"), ("prompt", "x"), ("title", ""), ("retry_of", &retry_of)];
+            let answer = ada.post("/runs", &form).await;
+            answer.header("location").unwrap().rsplit('/').next().unwrap().parse().unwrap()
+        }
+    };
+    let retry = app.db.run(&proof, again(&run.to_string()).await).await.unwrap();
+    assert_eq!(retry.retry_of.map(|run| run.0), Some(run));
+    let odd = app.db.run(&proof, again("999999").await).await.unwrap();
+    assert_eq!(odd.retry_of, None, "a run that isn't there is no reason to refuse this one");
 }
 
 #[tokio::test]
