@@ -147,7 +147,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A variable of ours: its name and what it means. `deploy/env.example` explains each; a test holds the two together.
+/// The variables that are read. `deploy/env.example` explains each; a test holds the two together.
 pub const VARIABLES: &[&str] = &[
     "DATABASE_URL",
     "DATABASE_URL_FILE",
