@@ -147,7 +147,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A variable of ours: its name and what it means. `deploy/env.example` explains each; a test holds the two together.
+/// The variables that are read. `deploy/env.example` explains each; a test holds the two together.
 pub const VARIABLES: &[&str] = &[
     "DATABASE_URL",
     "DATABASE_URL_FILE",
@@ -429,16 +429,16 @@ mod tests {
             ("DATABASE_URL", "nonsense"),
             ("REDIS_URL", "http://x"),
             ("SIGNALBOX_LISTEN", "8080"),
-            ("SIGNALBOX_LISTEN", "0.0.0.0:80"),
             ("SIGNALBOX_ORIGIN", "http://example.org"),
             ("SIGNALBOX_ORIGIN", "https://example.org/x"),
             ("SIGNALBOX_TRUSTED_PROXIES", "10.0.0.0/8"),
             ("SIGNALBOX_FLEET", "a b"),
         ] {
             let text = serve_error(&[(variable, value)]);
-            assert!(text.starts_with("SIGNALBOX_ORIGIN: ") || text.starts_with(variable), "{text}");
-            assert!(!text.contains('\n'), "{text}");
+            assert!(text.starts_with(&format!("{variable}: ")) && !text.contains('\n'), "{text}");
         }
+        let text = serve_error(&[("SIGNALBOX_LISTEN", "0.0.0.0:80")]);
+        assert!(text.starts_with("SIGNALBOX_ORIGIN: ") && !text.contains('\n'), "{text}");
     }
 
     #[test]

@@ -91,7 +91,12 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failed> {
-        let _turn = self.turns.acquire().await.map_err(|error| Failed(error.to_string()))?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(|error| Failed(error.to_string()))?;
+        let work = move || {
+            // Kept by the work itself, which goes on when whoever asked has hung up.
+            let _turn = turn;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|error| Failed(error.to_string()))
     }
 }
@@ -123,6 +128,18 @@ mod tests {
         assert!(!check("a quiet room with lever", Some(&hash)).await);
         assert!(!check("a quiet room with levers", None).await);
         assert!(!check(&"x".repeat(MAX_BYTES + 1), Some(&hash)).await);
+    }
+
+    #[tokio::test]
+    async fn hanging_up_makes_no_room_for_a_fifth() {
+        let passwords = Passwords::default();
+        for _ in 0..4 {
+            let asked = passwords.matches("a guess".into(), None);
+            assert!(tokio::time::timeout(std::time::Duration::ZERO, asked).await.is_err());
+        }
+        assert_eq!(passwords.turns.available_permits(), 0, "the work goes on");
+        drop(passwords.turns.acquire_many(4).await.unwrap());
+        assert!(!passwords.matches("a guess".into(), None).await.unwrap());
     }
 
     #[test]

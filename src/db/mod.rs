@@ -185,19 +185,6 @@ impl Db {
         within(sqlx::query!("select 1 as one").fetch_one(&self.pool)).await.map(drop)
     }
 
-    /// Whether the schema is there.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], or [`Error::Broken`] when it isn't.
-    pub async fn has_schema(&self) -> Result<bool> {
-        let row = within(
-            sqlx::query!("select to_regclass('public.audit') is not null as \"there!\"")
-                .fetch_one(&self.pool),
-        )
-        .await?;
-        Ok(row.there)
-    }
-
     /// Closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -1,7 +1,6 @@
 //! Docker's API, over a Unix socket or TCP; Podman's compatible socket is meant to work too.
 //!
-//! Each request has a connection of its own: next to what a kill costs the engine it costs nothing (see the figures in
-//! `tests/engine`), and an engine that was restarted leaves no stale connection behind.
+//! Each request has a connection of its own, so that an engine that was restarted leaves no stale one behind.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! The words of DESIGN as plain values: no I/O, no async, no framework.
+//! Signalbox's words as plain values: no I/O, no async, no framework.
 
 pub mod agent;
 pub mod event;

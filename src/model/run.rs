@@ -47,7 +47,7 @@ impl State {
         matches!(self, Self::Starting | Self::Running)
     }
 
-    /// Whether anything may still change.
+    /// Whether nothing will change any more.
     pub fn is_over(self) -> bool {
         self == Self::Ended
     }

@@ -9,9 +9,8 @@ use actix_web::middleware::Next;
 
 use super::error::Error;
 
-/// Starts at nothing; each permission is one that our pages need. No inline script or style, so no nonce.
-const CSP: &str = "default-src 'none'; \
-    style-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; connect-src 'self'; \
+/// Starts at nothing; each permission is one that our pages need. There is no script at all.
+const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; manifest-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const ALWAYS: [(&str, &str); 7] = [

@@ -74,7 +74,7 @@ pub(crate) fn rough(span: Duration) -> String {
     }
 }
 
-/// A span in its two largest units; below ten seconds to the millisecond.
+/// A span in its two largest units; below ten seconds to the tenth, below one to the millisecond.
 pub(crate) fn span(span: Duration) -> String {
     let two = |large: u64, unit: &str, small: u64, sub: &str| match small {
         0 => format!("{large} {unit}"),

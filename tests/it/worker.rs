@@ -62,19 +62,19 @@ async fn a_run_without_figures_has_none() {
 async fn two_workers_never_own_one_run() {
     let fleet = Fleet::new().await;
     fleet.engine.script(Script { prints: prints(&[SUCCESS]), exits: Some(0), ..Script::default() });
+    let (_a, _b) = (fleet.worker("a").await, fleet.worker("b").await);
     let mut runs = Vec::new();
     for n in 0..30 {
         runs.push(fleet.start(&format!("run {n}")).await);
     }
-    let (_a, _b) = (fleet.worker("a").await, fleet.worker("b").await);
-    let mut by_worker = std::collections::BTreeMap::<_, usize>::new();
+    let mut workers = std::collections::BTreeSet::new();
     for run in runs {
         let over = fleet.until_over(run).await;
         assert_eq!((over.outcome, over.fence), (Some(Outcome::Succeeded), 1));
         assert_eq!(fleet.engine.made(run.0), 1, "run {run}");
-        *by_worker.entry(over.worker.unwrap()).or_default() += 1;
+        workers.insert(over.worker.unwrap());
     }
-    assert_eq!(by_worker.values().sum::<usize>(), 30);
+    assert_eq!(workers.len(), 2, "both took part, or this proves nothing");
 }
 
 #[tokio::test]
