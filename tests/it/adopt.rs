@@ -17,7 +17,7 @@ async fn a_transcript_goes_on_without_losing_or_doubling_an_event() {
     fleet.engine.script(Script { prints: vec!["line 1".into()], ..Script::default() });
     let mut worker = fleet.worker("w1").await;
     let run = fleet.start("x").await;
-    let first = fleet.until(run, "heard of", |run| run.events == 1).await;
+    let first = fleet.until(run, "heard of", |run| run.events == 1 && run.container.is_some()).await;
     for life in 0..4 {
         if life % 2 == 0 {
             worker.kill()
