@@ -32,8 +32,7 @@ impl Bench {
     fn start(&mut self) -> (String, i64) {
         let answer = self.http.post("/runs", "agent=claude-code&title=bench&prompt=scenario:+think");
         assert_eq!(answer.status, 303, "{}", answer.head);
-        let path =
-            answer.head.lines().find_map(|line| line.strip_prefix("location: ")).expect("a run").to_owned();
+        let path = answer.header("location").to_owned();
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             assert!(Instant::now() < deadline, "{path} doesn't start");

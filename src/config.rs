@@ -225,9 +225,10 @@ pub fn env() -> Env<'static> {
     Env(&process_variable)
 }
 
-/// `SIGNALBOX_LOG`: which records are logged, as `tracing` filters are written; `info` unless set.
+/// `SIGNALBOX_LOG`: which records are logged, as `tracing` filters are written. Unless set it is `info`, without the line
+/// that actix-session has for every stale cookie, or strangers could fill the log.
 pub fn log_filter(env: &Env<'_>) -> String {
-    env.get("SIGNALBOX_LOG").unwrap_or_else(|| "info".to_owned())
+    env.get("SIGNALBOX_LOG").unwrap_or_else(|| "info,actix_session=error".to_owned())
 }
 
 impl Stores {

@@ -97,6 +97,15 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+impl Answer {
+    /// A header's value; it must be there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut found = lines.filter(|(has, _)| has.eq_ignore_ascii_case(name));
+        found.next().unwrap_or_else(|| panic!("no {name} in {}", self.head)).1
+    }
+}
+
 impl Http {
     /// Connects to `http://host:port`.
     pub(crate) fn connect(url: &str) -> Self {
@@ -113,8 +122,7 @@ impl Http {
         let form = format!("name=bench&password={}", PASSWORD.replace(' ', "+"));
         let answer = http.post("/login", &form);
         assert_eq!(answer.status, 303, "signs in: {}", answer.head);
-        let set = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
-        http.cookie = set.split(';').next().expect("a value").to_owned();
+        http.cookie = answer.header("set-cookie").split(';').next().expect("a value").to_owned();
         http
     }
 
@@ -142,12 +150,11 @@ impl Http {
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(self.stream.read_line(&mut head).expect("reads"), 0, "closed after {head:?}");
         }
-        let head = head.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-        let mut body = vec![0; length.trim().parse().expect("a number")];
-        self.stream.read_exact(&mut body).expect("reads");
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        Answer { status, head, body }
+        let mut answer = Answer { status, head, body: Vec::new() };
+        answer.body = vec![0; answer.header("content-length").parse().expect("a number")];
+        self.stream.read_exact(&mut answer.body).expect("reads");
+        answer
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Batch {
     pub model: Option<String>,
 }
 
+/// How many bytes of events a tail may hold before its oldest one.
+const TAIL_BYTES: i64 = 1024 * 1024;
+
 struct EventRow {
     seq: i64,
     at: time::OffsetDateTime,
@@ -131,7 +134,8 @@ impl Db {
         Ok(row.map(|row| row.payload))
     }
 
-    /// The last events before `before` (all of them when none), at most `limit`, oldest first.
+    /// The last events before `before` (all of them when none), oldest first: at most `limit`, and no more than about a
+    /// megabyte, so that a page of the longest lines is a page too. At least one, if there is one.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -145,11 +149,15 @@ impl Db {
         let rows = within(
             sqlx::query_as!(
                 EventRow,
-                r#"select seq, at, source, kind, cut, payload from events
-                   where run_id = $1 and seq < $2 order by seq desc limit $3"#,
+                r#"select seq as "seq!", at as "at!", source as "source!", kind as "kind!", cut as "cut!",
+                          payload as "payload!"
+                   from (select *, sum(octet_length(payload)) over (order by seq desc) - octet_length(payload) as newer
+                         from events where run_id = $1 and seq < $2 order by seq desc limit $3) tail
+                   where newer < $4 order by seq desc"#,
                 run.0,
                 before.unwrap_or(i64::MAX),
-                limit
+                limit,
+                TAIL_BYTES
             )
             .fetch_all(&self.pool),
         )

@@ -33,6 +33,13 @@ impl Process {
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, shown, cgroup, cwd })
     }
 
+    /// Whether these are its arguments, its own name first.
+    pub(crate) fn is(&self, arguments: &[&str]) -> bool {
+        let shown: Vec<_> = self.shown.split(|byte| *byte == 0).take(arguments.len() + 1).collect();
+        shown.iter().zip(arguments).all(|(shown, argument)| *shown == argument.as_bytes())
+            && shown.last().is_some_and(|rest| rest.is_empty())
+    }
+
     pub(crate) fn shows(&self, text: &str) -> bool {
         holds(&self.shown, text)
     }

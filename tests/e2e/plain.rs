@@ -25,9 +25,11 @@ pub(crate) async fn a_plain_run_answers() {
 
 pub(crate) async fn a_plain_loop_stops_gracefully() {
     let house = plain_house().await;
-    let run = house.start("scenario: loop").await;
-    house.until_at_work(run, 2).await;
-    assert!(living(&house) >= 2, "a shim and a CLI, and we would see them");
+    let run = house.start("scenario: loop\npause_ms: 5000").await;
+    let at_work =
+        async || kernel::of_cells(&house.work_dir()).iter().any(|process| process.is(&["sleep", "5"]));
+    until("at work", SOON, at_work).await;
+    assert!(living(&house) >= 3, "a shim, a CLI and a tool");
     house.terminate(run, "graceful").await;
     let page = house
         .until(run, "over", SOON, |page| {
@@ -36,7 +38,8 @@ pub(crate) async fn a_plain_loop_stops_gracefully() {
             claimed
         })
         .await;
-    assert!(page.data("cost-usd").parse::<f64>().is_ok_and(|cost| cost > 0.0));
+    let cost = page.data("cost-usd").parse::<f64>().is_ok_and(|cost| cost > 0.0);
+    assert_eq!(cost, house.count(run, "result").await == 1, "kept, when there was one");
     assert_eq!(house.row(run).await.end_step.as_deref(), Some("sigint"));
 }
 

@@ -4,15 +4,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::house::{House, SOON};
+use crate::house::{House, SOON, until};
 use crate::kernel;
+use crate::lives::assert_is_what_was_printed;
 
 pub(crate) async fn a_graceful_stop_keeps_the_cost_and_is_claimed_only_after_the_engine_has_said_so() {
     let house = House::open().await;
-    let run = house.start("scenario: loop\npause_ms: 300").await;
-    house.until_at_work(run, 2).await;
+    // Claude Code 2.1.330 sometimes leaves without its result when it is interrupted (one time in ten, gate or no gate).
+    for _ in 0..8 {
+        if stop_gracefully(&house).await.is_some_and(|cost| cost > 0.0) {
+            return house.until_clear().await;
+        }
+    }
+    panic!("eight stops, and not one kept the cost");
+}
+
+/// Stops a run in the middle of a tool call; gives the cost on its page.
+async fn stop_gracefully(house: &House) -> Option<f64> {
+    let deaths_before = house.witness().deaths().len();
+    let run = house.start("scenario: loop\npause_ms: 5000").await;
     let container = house.container(run).await;
-    assert!(!kernel::of_container(&container).is_empty(), "it is there, and we would see it");
+    let printed = house.witness().follow(&container);
+    let at_work = async || kernel::of_container(&container).iter().any(|process| process.is(&["sleep", "5"]));
+    until("at work", SOON, at_work).await;
 
     house.terminate(run, "graceful").await;
     let deadline = Instant::now() + SOON;
@@ -30,13 +44,17 @@ pub(crate) async fn a_graceful_stop_keeps_the_cost_and_is_claimed_only_after_the
     };
     let row = house.row(run).await;
     assert_eq!((page.outcome(), row.end_step.as_deref()), ("terminated", Some("sigint")), "{row:?}");
-    assert!(page.data("cost-usd").parse::<f64>().is_ok_and(|cost| cost > 0.0), "{row:?}");
     assert!(row.egress_cut_at.is_some());
     let deaths = house.witness().deaths();
-    assert_eq!((deaths.len(), deaths[0].container == container), (1, true));
-    assert!(row.confirmed_at.unwrap() >= deaths[0].at, "{row:?} {deaths:?}");
+    assert_eq!((deaths.len(), deaths[deaths_before].container == container), (deaths_before + 1, true));
+    assert!(row.confirmed_at.unwrap() >= deaths[deaths_before].at, "{row:?} {deaths:?}");
     assert!(kernel::of_container(&container).is_empty());
-    house.until_clear().await;
+
+    // The cost is that of its last word, when it had one, and else it is absent, not 0.
+    assert_is_what_was_printed(&house.events(run).await, &printed.await.unwrap());
+    let cost = page.data("cost-usd").parse::<f64>().ok();
+    assert_eq!(cost.is_some(), house.count(run, "result").await == 1, "{row:?}");
+    cost
 }
 
 pub(crate) async fn a_stubborn_tool_outlives_the_ladder_until_it_is_killed() {
@@ -88,7 +106,7 @@ pub(crate) async fn force_is_dead_and_confirmed_within_two_seconds() {
 
 /// Waits until the stubborn tool has frozen the CLI and left its child.
 async fn until_frozen(container: &str) {
-    crate::house::until("frozen", SOON, async || {
+    until("frozen", SOON, async || {
         let stopped = |pid: i32| {
             std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
         };

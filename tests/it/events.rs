@@ -82,3 +82,23 @@ async fn a_long_piece_is_clipped_and_is_whole_on_a_page_of_its_own() {
     let whole = ada.get(&format!("/runs/{run}?event=1")).await;
     assert!(whole.body.contains(&"é".repeat(30_000)) && !whole.body.contains(">next<"));
 }
+
+#[tokio::test]
+async fn a_page_of_the_longest_lines_is_a_page_too() {
+    let app = TestApp::start().await;
+    let run = sample::run(&app, &[]).await;
+    let long = "x".repeat(250_000);
+    let lines: Vec<_> = (0..12).map(|_| ("stdout", "text", long.as_str())).collect();
+    sample::events(&app, run, &lines).await;
+    let (by, id) = (app.proof().await, signalbox::model::run::RunId(run));
+    let mut end = None;
+    let mut seen = Vec::new();
+    loop {
+        let tail = app.db.events_tail(&by, id, end, 200).await.unwrap();
+        let Some(first) = tail.first() else { break };
+        assert!(tail.len() <= 6, "{} long lines at once", tail.len());
+        end = Some(first.seq);
+        seen.extend(tail.iter().rev().map(|event| event.seq));
+    }
+    assert_eq!(seen, (1..=12).rev().collect::<Vec<_>>());
+}

@@ -155,7 +155,7 @@ async fn an_agents_time_limit_ends_a_run_and_is_its_outcome() {
     let run = fleet.start("x").await;
     let over = fleet.until_over(run).await;
     assert_eq!((over.outcome, over.stop), (Some(Outcome::TimedOut), None));
-    assert_eq!(fleet.engine.signals(run.0).len(), 0, "removed");
+    until("removed", async || fleet.engine.signals(run.0).is_empty()).await;
 }
 
 #[tokio::test]

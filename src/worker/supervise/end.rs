@@ -1,0 +1,111 @@
+//! The end: written with its evidence, for as long as it takes.
+
+use tokio::time::sleep;
+
+use super::super::verdict::{Cause, Verdict};
+use super::{RETRY, Supervisor};
+use crate::clock;
+use crate::db;
+use crate::model::run::{Evidence, Outcome, Step};
+
+impl Supervisor<'_> {
+    /// The engine says that there is no container any more.
+    pub(super) async fn gone(&mut self) {
+        let step = Step::Absent;
+        let evidence = Evidence { container: None, exit_code: None, step, confirmed_at: clock::now() };
+        let wished = self.order().is_some_and(|order| order.cause == Cause::Wish);
+        let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
+        let reason = "Its container was gone when the worker came back.".to_owned();
+        self.end(Verdict { outcome, reason, step }, evidence).await;
+    }
+
+    /// A run whose container never started: back to the queue, unless a stop was wished.
+    pub(super) async fn never_started(&mut self, why: &str) {
+        if why.is_empty() {
+            return;
+        }
+        if self.order().is_some_and(|order| order.cause == Cause::Wish) {
+            self.end_without_container(Outcome::Terminated, "Stopped before it started.").await;
+        } else {
+            self.give_back(why).await;
+        }
+    }
+
+    /// The engine refuses to make this container; another try won't help.
+    pub(super) async fn refused(&mut self, why: &str) {
+        let wished = self.order().is_some_and(|order| order.cause == Cause::Wish);
+        let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
+        self.end_without_container(outcome, &format!("It never started: {why}.")).await;
+    }
+
+    pub(super) async fn end_without_container(&mut self, outcome: Outcome, reason: &str) {
+        let step = Step::NeverStarted;
+        let evidence = Evidence { container: None, exit_code: None, step, confirmed_at: clock::now() };
+        self.end(Verdict { outcome, reason: reason.to_owned(), step }, evidence).await;
+    }
+
+    pub(super) async fn give_back(&mut self, why: &str) {
+        loop {
+            match self.worker.parts.db.release(&self.job.lease, why).await {
+                Ok(()) => return,
+                Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
+                Err(db::Error::Conflict(_)) => {
+                    self.end_without_container(Outcome::Terminated, "Stopped before it started.").await;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(run = %self.job.lease.run(), %error, "can't be given back");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes the end, for as long as it takes. When the run was lost meanwhile, the evidence settles it.
+    pub(super) async fn end(&mut self, verdict: Verdict, evidence: Evidence) {
+        let lease = &self.job.lease;
+        let db = &self.worker.parts.db;
+        let Verdict { mut outcome, reason, .. } = verdict;
+        let progress = self.report.borrow().progress.clone();
+        loop {
+            let written = async {
+                if progress.delivered_at.is_some() {
+                    db.progress(lease, &progress).await?;
+                }
+                db.end(lease, outcome, &reason, &evidence).await
+            };
+            match written.await {
+                Ok(()) => {
+                    tracing::info!(run = %lease.run(), %outcome, reason, "ended");
+                    return;
+                }
+                Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
+                Err(db::Error::Fenced(_)) => {
+                    match db.settle_lost(lease.worker(), lease.run(), &reason, &evidence).await {
+                        Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
+                        settled => {
+                            tracing::warn!(run = %lease.run(), ?settled, "the lease was gone at the end");
+                            return;
+                        }
+                    }
+                }
+                // The database refuses `terminated` without a wish: somebody else wrote the command.
+                Err(db::Error::Broken(error)) if outcome == Outcome::Terminated => {
+                    tracing::error!(run = %lease.run(), %error, "terminated without a wish");
+                    outcome = Outcome::Failed;
+                }
+                Err(error) => {
+                    tracing::error!(run = %lease.run(), %error, "the end can't be written");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Removes the container that is over; the sweep gets those that won't go.
+    pub(super) async fn remove(&self, container: &str) {
+        if let Err(error) = self.engine().remove(container).await {
+            tracing::warn!(run = %self.job.lease.run(), %error, "the container stays for now");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One run, from claim to end: open its gate, start its container, pump its output, obey, and write the end only
+//! on the engine's word.
+
+mod end;
+mod live;
+mod start;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::Worker;
+use super::pump::Stored;
+use super::reporter::{self, Report};
+use super::roster::Order;
+use crate::clock;
+use crate::db::{Adopted, Claimed, Lease};
+use crate::engine;
+use crate::gate::Gate;
+use crate::model::agent::Agent;
+use crate::queue::Notice;
+use start::Container;
+
+/// Between two tries of an engine that doesn't answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A run to supervise.
+pub(super) struct Job {
+    lease: Lease,
+    agent: Agent,
+    prompt: String,
+    /// The token in the clear; an adopted container has it already, and we only its hash.
+    token: Option<String>,
+    token_hash: [u8; 32],
+    stored: Stored,
+    /// When the container started, if it did in a former life.
+    ran_since: Option<time::OffsetDateTime>,
+}
+
+impl Job {
+    pub(super) fn fresh(claimed: Claimed, token: String) -> Self {
+        Self {
+            lease: claimed.lease,
+            agent: claimed.agent,
+            prompt: claimed.prompt,
+            token_hash: token_hash(&token),
+            token: Some(token),
+            stored: Stored::default(),
+            ran_since: None,
+        }
+    }
+
+    pub(super) fn adopted(adopted: Adopted) -> Self {
+        let mut token_hash = [0; 32];
+        let length = adopted.gate_token_hash.len().min(32);
+        token_hash[..length].copy_from_slice(&adopted.gate_token_hash[..length]);
+        Self {
+            lease: adopted.lease,
+            agent: adopted.agent,
+            prompt: adopted.prompt,
+            token: None,
+            token_hash,
+            stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
+            ran_since: adopted.started_at,
+        }
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+/// SHA-256 of a gate's token.
+pub(super) fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+struct Supervisor<'a> {
+    worker: &'a Worker,
+    job: &'a Job,
+    gate: Option<Gate>,
+    orders: watch::Receiver<Option<Order>>,
+    report: watch::Sender<Report>,
+}
+
+/// Supervises a run until it is over, given back, or lost; then cleans up after it.
+pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver<Option<Order>>) {
+    let run = job.lease.run();
+    let dir = worker.run_dir(run);
+    let (report, reports) = watch::channel(Report::default());
+    let work = async {
+        let mut supervisor = Supervisor { worker, job: &job, gate: None, orders, report };
+        supervisor.run(&dir).await;
+    };
+    // The work drops its sender at its end, which ends the reporter.
+    tokio::join!(work, reporter::report(worker, &job.lease, reports));
+    worker.roster.leave(run);
+    worker.tell(Notice::Changed(run));
+    worker.wake.notify_one();
+}
+
+impl Supervisor<'_> {
+    async fn run(&mut self, dir: &Path) {
+        let lease = &self.job.lease;
+        if let Err(error) = self.open_gate(dir).await {
+            let why = format!("Worker {} can't open its gate: {error}", lease.worker());
+            tracing::error!(run = %lease.run(), %error, "the gate can't be opened");
+            if self.job.token.is_some() {
+                self.give_back(&why).await;
+                return;
+            }
+        }
+        match self.container(dir).await {
+            Container::NeverStarted(why) => self.never_started(&why).await,
+            Container::Gone => self.gone().await,
+            Container::There(container) => {
+                self.live(&container).await;
+                self.remove(&container).await;
+            }
+        }
+        self.close_gate();
+        if let Err(error) = tokio::fs::remove_dir_all(dir).await {
+            tracing::debug!(%error, "the run's folder stays");
+        }
+    }
+
+    fn order(&self) -> Option<Order> {
+        *self.orders.borrow()
+    }
+
+    fn engine(&self) -> &dyn engine::Engine {
+        &*self.worker.parts.engine
+    }
+
+    async fn open_gate(&mut self, dir: &Path) -> std::io::Result<()> {
+        tokio::fs::create_dir_all(dir).await?;
+        if self.job.token.is_some() {
+            tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
+        }
+        if self.order().is_none() {
+            self.gate = Some(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+        }
+        Ok(())
+    }
+
+    fn close_gate(&mut self) -> usize {
+        self.gate.take().map_or(0, |gate| gate.close())
+    }
+
+    /// Takes the order in: closes the gate at once and says so.
+    fn obey(&mut self, order: Order) {
+        let cut = self.close_gate();
+        let now = clock::now();
+        tracing::info!(run = %self.job.lease.run(), cause = ?order.cause, mode = %order.mode, cut, "stopping");
+        self.report.send_modify(|report| {
+            report.progress.delivered_at.get_or_insert(now);
+            report.progress.egress_cut_at.get_or_insert(now);
+        });
+    }
+}

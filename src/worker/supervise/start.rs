@@ -1,0 +1,127 @@
+//! The beginning: a container is started, or the one that a former life started is found.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{RETRY, Supervisor};
+use crate::clock;
+use crate::engine::{self, Cell, Found, Status};
+
+/// What became of the attempt to have a container.
+pub(super) enum Container {
+    /// It is there: alive, or over already.
+    There(String),
+    /// It never started, and the engine has confirmed that there is none; why.
+    NeverStarted(String),
+    /// It was there once, and the engine says it isn't any more.
+    Gone,
+}
+
+impl Supervisor<'_> {
+    /// Starts the container, or finds the one that a former life started.
+    pub(super) async fn container(&mut self, dir: &Path) -> Container {
+        let Some(token) = &self.job.token else { return self.find().await };
+        if let Some(order) = self.order() {
+            self.obey(order);
+            return Container::NeverStarted("Stopped before it started.".into());
+        }
+        let cell = Cell {
+            run: self.job.lease.run().0,
+            fence: self.job.lease.fence(),
+            image: self.job.agent.image.clone().unwrap_or_else(|| self.worker.parts.settings.image.clone()),
+            model: self.job.agent.model.clone(),
+            limits: self.job.agent.limits,
+            gate_dir: dir.to_owned(),
+            gate_token: token.clone(),
+        };
+        match self.engine().start(&cell).await {
+            Ok(container) => Container::There(container),
+            Err(error) => {
+                tracing::warn!(run = %self.job.lease.run(), %error, "the container didn't start");
+                let refused = matches!(error, engine::Error::Refused(_));
+                if !refused {
+                    self.worker.engine_failed();
+                }
+                match self.find().await {
+                    Container::NeverStarted(_) if refused => {
+                        self.refused(&error.to_string()).await;
+                        Container::NeverStarted(String::new())
+                    }
+                    Container::NeverStarted(_) | Container::Gone => {
+                        Container::NeverStarted(error.to_string())
+                    }
+                    there => there,
+                }
+            }
+        }
+    }
+
+    /// Asks the engine, until it answers, what became of this run's container. One that was made and never started is
+    /// removed.
+    pub(super) async fn find(&mut self) -> Container {
+        let run = self.job.lease.run().0;
+        let mut obeyed = false;
+        loop {
+            if let Some(order) = self.order().filter(|_| !obeyed) {
+                self.obey(order);
+                obeyed = true;
+            }
+            let found = match self.engine().list().await {
+                Ok(found) => found.into_iter().find(|found| found.run == run),
+                Err(error) => {
+                    self.troubled(&error, Instant::now() + RETRY);
+                    self.pause(RETRY, obeyed).await;
+                    continue;
+                }
+            };
+            self.calm();
+            match found {
+                Some(Found { container, status: Status::Created, .. }) => {
+                    if let Err(error) = self.engine().remove(&container).await {
+                        tracing::warn!(run, %error, "a container that never started can't be removed");
+                        self.troubled(&error, Instant::now() + RETRY);
+                        self.pause(RETRY, obeyed).await;
+                    }
+                }
+                Some(Found { container, .. }) => return Container::There(container),
+                None if self.job.ran_since.is_some() => return Container::Gone,
+                None => return Container::NeverStarted("The worker was restarted before the start.".into()),
+            }
+        }
+    }
+
+    /// Sleeps, but not through a new order.
+    pub(super) async fn pause(&mut self, pause: Duration, obeyed: bool) {
+        if obeyed {
+            sleep(pause).await;
+        } else {
+            tokio::select! { () = sleep(pause) => {}, _ = self.orders.changed() => {} }
+        }
+    }
+
+    pub(super) fn troubled(&self, error: &engine::Error, next: Instant) {
+        let text = format!("On worker {}, {error}", self.job.lease.worker());
+        let next_at = clock::now() + next.saturating_duration_since(Instant::now());
+        let stopping = self.order().is_some();
+        self.report.send_if_modified(|report| {
+            if stopping {
+                report.progress.trouble = Some(text);
+                report.progress.next_at = Some(next_at);
+            } else if report.trouble.as_ref() != Some(&text) {
+                report.trouble = Some(text);
+            } else {
+                return false;
+            }
+            true
+        });
+    }
+
+    pub(super) fn calm(&self) {
+        self.report.send_if_modified(|report| {
+            let had = report.trouble.take().is_some();
+            report.progress.trouble.take().is_some() || had
+        });
+    }
+}
