@@ -91,7 +91,8 @@ const PEOPLE_AND_WORKERS: &str = "
 
 /// Runs $1 to $2 of $3. A fleet that has grown over a year: durations, turns and costs are log-normal (medians 200 s,
 /// 11 turns, 0.35 dollars); of those that ended 86 in 100 succeeded, 9 failed, 3 were terminated, the rest ran out of time
-/// or money. At most sixty of the newest are alive. Leases last a day, so that pictures don't age while they are taken.
+/// or money. At most sixty of the newest are alive. After SIGINT the CLI exits with 0, as in `tests/samples`. Leases last a
+/// day, so that pictures don't age while they are taken.
 const RUNS: &str = r#"
     with fixed as (
         select (select id from agents order by id limit 1) as agent_id,
@@ -165,8 +166,8 @@ const RUNS: &str = r#"
                when 'timed_out' then 'It ran for 4 hours, its agent''s limit.'
                when 'over_budget' then 'It spent what it may.' end end,
            case when state = 'ended' then case outcome
-               when 'succeeded' then 0 when 'terminated' then case when told then 1 else 137 end
-               else 1 end end,
+               when 'failed' then 1 when 'terminated' then case when told then 0 else 137 end
+               else 0 end end,
            case when state = 'ended' then case outcome
                when 'terminated' then case when told then 'sigint' else 'sigkill' end
                when 'timed_out' then 'sigint' when 'over_budget' then 'sigint' else 'by_itself' end end,
