@@ -73,6 +73,9 @@ pub struct Line {
 /// The longest line that is stored, in bytes.
 pub const LINE_MAX: usize = 256 * 1024;
 
+/// The longest name of a model that is kept, in characters.
+const MODEL_MAX: usize = 100;
+
 impl Line {
     /// Reads a line of output. `dropped` is how many bytes of it were not even kept in memory.
     pub fn read(source: Source, bytes: &[u8], dropped: usize) -> Self {
@@ -91,6 +94,7 @@ impl Line {
         let kind = kind_of(&value);
         let result = (kind == Kind::Result).then(|| read_result(&value));
         let model = (kind == Kind::Init).then(|| string(&value, "model")).flatten();
+        let model = model.map(|model| text::head(&model, MODEL_MAX));
         let (payload, cut) = if line.len() <= LINE_MAX { (line, 0) } else { shrink(&mut value, line.len()) };
         Self { kind, cut, payload, result, model }
     }
@@ -407,6 +411,12 @@ mod tests {
         let many: Vec<String> = (0..40_000).map(|n| format!("string number {n}")).collect();
         let line = read(&serde_json::json!({"type": "user", "x": many}).to_string());
         assert!(line.payload.len() <= LINE_MAX && line.cut > 0);
+    }
+
+    #[test]
+    fn a_models_name_is_bounded() {
+        let line = format!(r#"{{"type":"system","subtype":"init","model":"{}"}}"#, "m".repeat(10_000));
+        assert_eq!(read(&line).model.map(|model| model.chars().count()), Some(MODEL_MAX + 1));
     }
 
     #[test]
