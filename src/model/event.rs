@@ -73,6 +73,9 @@ pub struct Line {
 /// The longest line that is stored, in bytes.
 pub const LINE_MAX: usize = 256 * 1024;
 
+/// The longest name of a model that is kept, in characters.
+const MODEL_MAX: usize = 100;
+
 impl Line {
     /// Reads a line of output. `dropped` is how many bytes of it were not even kept in memory.
     pub fn read(source: Source, bytes: &[u8], dropped: usize) -> Self {
@@ -91,6 +94,7 @@ impl Line {
         let kind = kind_of(&value);
         let result = (kind == Kind::Result).then(|| read_result(&value));
         let model = (kind == Kind::Init).then(|| string(&value, "model")).flatten();
+        let model = model.map(|model| text::head(&model, MODEL_MAX));
         let (payload, cut) = if line.len() <= LINE_MAX { (line, 0) } else { shrink(&mut value, line.len()) };
         Self { kind, cut, payload, result, model }
     }
@@ -124,10 +128,11 @@ fn kind_of(value: &Value) -> Kind {
 
 fn read_result(value: &Value) -> RunResult {
     let subtype = string(value, "subtype").unwrap_or_default();
+    // A sum without one of its parts would be a guess.
     let tokens = |keys: &[&str]| {
-        let found: Vec<i64> =
-            keys.iter().filter_map(|key| value.pointer(&format!("/usage/{key}"))?.as_i64()).collect();
-        (!found.is_empty()).then(|| found.iter().fold(0_i64, |sum, n| sum.saturating_add(*n)))
+        let said = keys.iter().filter_map(|key| value.get("usage")?.get(key)).filter(|n| !n.is_null());
+        let counts: Vec<i64> = said.map(|n| n.as_i64().filter(|n| *n >= 0)).collect::<Option<_>>()?;
+        counts.into_iter().try_fold(None, |sum, n| sum.unwrap_or(0_i64).checked_add(n).map(Some))?
     };
     let errors = || {
         let list = value.get("errors")?.as_array()?;
@@ -367,6 +372,14 @@ mod tests {
         let line = r#"{"type":"result","total_cost_usd":-1e999,"num_turns":-5,"usage":{"input_tokens":"x"}}"#;
         let numbers = read(line).result.map(|result| result.numbers).unwrap_or_default();
         assert_eq!(numbers, Numbers::default());
+        for usage in [
+            r#"{"input_tokens":-3,"output_tokens":-3}"#,
+            r#"{"input_tokens":99999999999999999999,"cache_read_input_tokens":5,"output_tokens":"5"}"#,
+            r#"{"input_tokens":9223372036854775807,"cache_read_input_tokens":1}"#,
+        ] {
+            let line = format!(r#"{{"type":"result","usage":{usage}}}"#);
+            assert_eq!(read(&line).result.map(|result| result.numbers), Some(Numbers::default()), "{usage}");
+        }
     }
 
     #[test]
@@ -398,6 +411,12 @@ mod tests {
         let many: Vec<String> = (0..40_000).map(|n| format!("string number {n}")).collect();
         let line = read(&serde_json::json!({"type": "user", "x": many}).to_string());
         assert!(line.payload.len() <= LINE_MAX && line.cut > 0);
+    }
+
+    #[test]
+    fn a_models_name_is_bounded() {
+        let line = format!(r#"{{"type":"system","subtype":"init","model":"{}"}}"#, "m".repeat(10_000));
+        assert_eq!(read(&line).model.map(|model| model.chars().count()), Some(MODEL_MAX + 1));
     }
 
     #[test]
