@@ -31,8 +31,7 @@ site_start() {
         wait_line standin '^ready: ' 20 || die_with_log standin "the stand-in model API did not start"
         worker=("${WITHOUT_KEY[@]}" "ANTHROPIC_BASE_URL=$(ready_word standin)")
     fi
-    # Each password checked takes 19 MiB for a moment; without this glibc keeps them in its arenas for ever.
-    spawn serve "${WITHOUT_KEY[@]}" MALLOC_MMAP_THRESHOLD_=1048576 "$SIGNALBOX_BIN" serve
+    spawn serve "${WITHOUT_KEY[@]}" "$SIGNALBOX_BIN" serve
     spawn work "${worker[@]}" "$SIGNALBOX_BIN" work
     if ! wait_line serve '^ready: ' 60; then
         ! grep -qi 'in use' "$STACK/log/serve.log" ||
