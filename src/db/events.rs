@@ -43,7 +43,7 @@ impl TryFrom<EventRow> for Event {
 
 impl Db {
     /// Appends a batch, and counts it, in one statement: all of it or nothing. A batch sent again after an answer was
-    /// lost is recognised by its `seq` and not stored twice.
+    /// lost is recognised by its `seq` and not stored twice. A run that has just ended may still have output on its way.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when the batch doesn't follow what is stored.
@@ -65,7 +65,7 @@ impl Db {
                            turns = coalesce($9, turns), tokens_in = coalesce($10, tokens_in),
                            tokens_out = coalesce($11, tokens_out), cost_usd = coalesce($12, cost_usd),
                            duration_ms = coalesce($13, duration_ms), model = coalesce($14, model)
-                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
+                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running', 'ended')
                          and events = $4::bigint - 1
                        returning id)
                    insert into events (run_id, seq, at, source, kind, cut, payload)
@@ -101,7 +101,7 @@ impl Db {
         let met = within(
             sqlx::query!(
                 "select events from runs where id = $1 and worker = $2 and fence = $3
-                 and state in ('starting', 'running')",
+                 and state in ('starting', 'running', 'ended')",
                 lease.run().0,
                 lease.worker(),
                 lease.fence()

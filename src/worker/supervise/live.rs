@@ -14,13 +14,15 @@ use super::super::verdict::{self, Cause, Known, Verdict};
 use super::{RETRY, Supervisor};
 use crate::clock;
 use crate::db;
-use crate::engine::{self, Exit, Status};
+use crate::engine::{self, Exit, Signal, Status};
 use crate::model::event;
 use crate::model::run::{Evidence, Outcome, Step, StopMode};
 
 /// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
 /// the lease lapsing, and then some.
 const DRAIN: Duration = Duration::from_secs(60);
+/// What SIGKILL ended has no last word to wait for: the proof of its death isn't kept waiting by all that it wrote before.
+const GLANCE: Duration = Duration::from_millis(500);
 
 impl Supervisor<'_> {
     /// Watches over a container until the engine says that it is over, and writes the end.
@@ -50,40 +52,41 @@ impl Supervisor<'_> {
         };
         let confirmed_at = clock::now();
         self.close_gate();
-        if !pumped && timeout(DRAIN, &mut pump).await.is_err() {
-            tracing::warn!(run = %lease.run(), "the end of the output didn't come");
-        }
-        let heard = heard.borrow().clone();
-        let known = Known {
-            result: heard.result.as_ref(),
-            last_words: &heard.last_words,
-            cause,
-            delivered: ladder.and_then(|ladder| match exit {
-                Some(exit) => ladder.behind(exit.code),
-                None => ladder.delivered(),
-            }),
-        };
-        let Some(exit) = exit else {
-            let wished = cause == Some(Cause::Wish) && known.delivered.is_some();
-            let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
-            let reason = "The engine says that its container is gone.".to_owned();
-            let evidence = Evidence {
-                container: Some(container.into()),
-                exit_code: None,
-                step: Step::Absent,
-                confirmed_at,
+        let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
+        let patience = if killed { GLANCE } else { DRAIN };
+        let mut whole = pumped || timeout(patience, &mut pump).await.is_ok();
+        let (verdict, exit_code) = {
+            let heard = heard.borrow();
+            let known = Known {
+                result: heard.result.as_ref(),
+                last_words: &heard.last_words,
+                cause,
+                delivered: ladder.and_then(|ladder| match exit {
+                    Some(exit) => ladder.behind(exit.code),
+                    None => ladder.delivered(),
+                }),
             };
-            self.end(Verdict { outcome, reason, step: Step::Absent }, evidence).await;
-            return;
+            (
+                exit.map_or_else(|| vanished(&known), |exit| verdict::judge(exit, &known)),
+                exit.map(|exit| exit.code),
+            )
         };
-        let verdict = verdict::judge(exit, &known);
-        let evidence = Evidence {
-            container: Some(container.to_owned()),
-            exit_code: Some(exit.code),
-            step: verdict.step,
-            confirmed_at,
-        };
+        let evidence =
+            Evidence { container: Some(container.to_owned()), exit_code, step: verdict.step, confirmed_at };
         self.end(verdict, evidence).await;
+        if !whole {
+            whole = timeout(DRAIN, &mut pump).await.is_ok();
+        }
+        if !whole {
+            tracing::warn!(run = %lease.run(), "the end of the output didn't come");
+            let what = "transcript cut short";
+            let detail = "the end of its output didn't come in time";
+            if let Err(error) =
+                worker.parts.db.note_of_worker(worker.name(), what, Some(lease.run()), detail).await
+            {
+                tracing::warn!(run = %lease.run(), %error, "nor can that be noted");
+            }
+        }
     }
 
     /// What the output said in a former life.
@@ -179,6 +182,13 @@ impl Supervisor<'_> {
             progress.next_at = Some(next_at);
         });
     }
+}
+
+/// The verdict on a container that is gone, its exit with it.
+fn vanished(known: &Known<'_>) -> Verdict {
+    let wished = known.cause == Some(Cause::Wish) && known.delivered.is_some();
+    let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
+    Verdict { outcome, reason: "The engine says that its container is gone.".to_owned(), step: Step::Absent }
 }
 
 /// Waits for the engine's own word that a container is over; asks again for as long as the engine doesn't answer.
