@@ -24,8 +24,8 @@ pub use events::Batch;
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
-pub use sessions::{SessionHash, SessionUser};
-pub use users::{Credentials, Superuser, UserLine};
+pub use sessions::SessionHash;
+pub use users::{Credentials, Superuser, UserLine, Visitor};
 pub use workers::{FleetNow, QueueDepth};
 
 /// The longest that any statement may keep its caller waiting, connecting included. Pages must answer

@@ -8,31 +8,7 @@ use super::{Db, Result, Superuser, within};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionHash(pub [u8; 32]);
 
-/// Whose session it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionUser {
-    /// The user's number.
-    pub user_id: i64,
-}
-
 impl Db {
-    /// Whose session this is, if it is one that hasn't run out, of a user who isn't shut out.
-    ///
-    /// # Errors
-    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn session(&self, hash: &SessionHash) -> Result<Option<SessionUser>> {
-        let row = within(
-            sqlx::query!(
-                "select s.user_id from sessions s join users u on u.id = s.user_id
-                 where s.token_hash = $1 and s.expires_at > now() and u.disabled_at is null",
-                &hash.0[..]
-            )
-            .fetch_optional(&self.pool),
-        )
-        .await?;
-        Ok(row.map(|row| SessionUser { user_id: row.user_id }))
-    }
-
     /// Begins a session that lasts `ttl` at most; sweeps out those that have run out.
     ///
     /// # Errors

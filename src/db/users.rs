@@ -2,12 +2,12 @@
 
 use time::OffsetDateTime;
 
-use super::{Db, Result, within};
+use super::{Db, Result, SessionHash, within};
 use crate::model::user::{Role, UserName};
 
 /// The proof that a request comes from a superuser whose row said so a moment ago.
 ///
-/// Its fields are private to this file and [`Db::superuser`] is the only place that makes one, from a user
+/// Its fields are private to this file and [`Db::visitor`] is the only place that makes one, from a user
 /// row. Every method behind a page takes `by: &Superuser`, so a handler that forgot to ask doesn't compile:
 ///
 /// ```compile_fail
@@ -31,6 +31,15 @@ impl Superuser {
     }
 }
 
+/// Somebody who has signed in.
+#[derive(Debug, Clone)]
+pub enum Visitor {
+    /// Sees everything; here is the proof.
+    Superuser(Superuser),
+    /// Sees nothing.
+    Plain,
+}
+
 /// What a sign-in checks a password against.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -52,20 +61,26 @@ pub struct UserLine {
 }
 
 impl Db {
-    /// The proof, if this user is a superuser now; read afresh for each request.
+    /// Who comes with this session, if it is one that hasn't run out, of a user who isn't shut out. One statement finds
+    /// the session and reads the user's row, afresh for each request.
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn superuser(&self, user_id: i64) -> Result<Option<Superuser>> {
+    pub async fn visitor(&self, session: &SessionHash) -> Result<Option<Visitor>> {
         let row = within(
             sqlx::query!(
-                "select id, name from users where id = $1 and role = 'superuser' and disabled_at is null",
-                user_id
+                "select u.id, u.name, u.role from sessions s join users u on u.id = s.user_id
+                 where s.token_hash = $1 and s.expires_at > now() and u.disabled_at is null",
+                &session.0[..]
             )
             .fetch_optional(&self.pool),
         )
         .await?;
-        Ok(row.map(|row| Superuser { id: row.id, name: row.name }))
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(match row.role.parse()? {
+            Role::Superuser => Visitor::Superuser(Superuser { id: row.id, name: row.name }),
+            Role::Plain => Visitor::Plain,
+        }))
     }
 
     /// What to check a password against; none for unknown and for disabled names.

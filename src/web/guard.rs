@@ -12,7 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use super::error::Error;
 use super::origin::{self, Ours};
 use super::{Site, session};
-use crate::db::Superuser;
+use crate::db::{Superuser, Visitor};
 
 /// Lets superusers pass, and nobody else. The user's row is read again for each request, so that disabling or demoting
 /// somebody bites at their next click.
@@ -23,8 +23,12 @@ pub(crate) async fn require_superuser(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let user = session::user(&session).ok_or(Error::SignIn)?;
-    let by = site.db.superuser(user).await.map_err(Error::from)?.ok_or(Error::Forbidden)?;
+    let presented = session::presented(&session).ok_or(Error::SignIn)?;
+    let by = match site.db.visitor(&presented).await.map_err(Error::from)? {
+        Some(Visitor::Superuser(by)) => by,
+        Some(Visitor::Plain) => return Err(Error::Forbidden.into()),
+        None => return Err(Error::SignIn.into()),
+    };
     origin::check(&ours, &request)?;
     request.extensions_mut().insert(by);
     next.call(request).await
