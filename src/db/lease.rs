@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
-use crate::model::run::{Evidence, Outcome, RunId, Step, StopMode, StopProgress};
+use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
 
 /// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,10 @@ struct ClaimRow {
     milli_cpus: i64,
     pids: i64,
     time_s: i64,
+    sigint_ms: i64,
+    sigterm_ms: i64,
+    sigkill_ms: i64,
+    linger_ms: i64,
 }
 
 impl ClaimRow {
@@ -123,6 +127,10 @@ impl ClaimRow {
                 milli_cpus: self.milli_cpus,
                 pids: self.pids,
                 time_s: self.time_s,
+                sigint_ms: self.sigint_ms,
+                sigterm_ms: self.sigterm_ms,
+                sigkill_ms: self.sigkill_ms,
+                linger_ms: self.linger_ms,
             }
             .into(),
             stdout_lines: self.stdout_lines,
@@ -153,7 +161,8 @@ impl Db {
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
                              r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
-                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
                 gate_token_hash
             )
@@ -182,7 +191,8 @@ impl Db {
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
                              r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
-                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
                 run.0
             )
@@ -328,7 +338,9 @@ impl Db {
         let done = within(
             sqlx::query!(
                 "update runs set delivered_at = coalesce(delivered_at, $4),
+                        delivered_to = coalesce(delivered_to, $10),
                         egress_cut_at = coalesce(egress_cut_at, $5),
+                        host_killed_at = coalesce(host_killed_at, $11),
                         stop_step = $6, stop_step_at = $7, stop_trouble = $8, stop_next_at = $9
                  where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
                 lease.run.0,
@@ -339,7 +351,9 @@ impl Db {
                 progress.step.map(Step::word),
                 progress.step_at,
                 progress.trouble,
-                progress.next_at
+                progress.next_at,
+                progress.delivered_to,
+                progress.host_killed_at
             )
             .execute(&self.pool),
         )
@@ -367,7 +381,8 @@ impl Db {
         lease.held(done.rows_affected())
     }
 
-    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it.
+    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
+    /// that nobody wished goes into the audit.
     /// Ending it twice with the same fence is fine.
     ///
     /// # Errors
@@ -381,10 +396,17 @@ impl Db {
     ) -> Result<()> {
         let done = within(
             sqlx::query!(
-                "update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
-                        confirmed_at = $8, ended_at = now(), container = coalesce($9, container),
-                        trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
-                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                r#"with over as (
+                       update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
+                           confirmed_at = $8, ended_at = now(), container = coalesce($9, container), cgroup = $10,
+                           trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
+                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
+                       returning id, worker, wish, end_step, reason),
+                   noted as (
+                       insert into audit (who, what, run_id, detail)
+                       select 'worker ' || worker, 'stopped by itself', id, reason from over
+                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                   select id from over"#,
                 lease.run.0,
                 lease.worker,
                 lease.fence,
@@ -393,12 +415,13 @@ impl Db {
                 evidence.exit_code,
                 evidence.step.word(),
                 evidence.confirmed_at,
-                evidence.container
+                evidence.container,
+                evidence.cgroup.map(Cgroup::word)
             )
-            .execute(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
-        if done.rows_affected() == 1 {
+        if done.is_some() {
             return Ok(());
         }
         let met = within(
@@ -431,8 +454,8 @@ impl Db {
                 "update runs set state = 'ended',
                         outcome = case wish when 'stop' then 'terminated' else 'failed' end,
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
-                        container = coalesce($7, container), trouble = null, stop_trouble = null, stop_next_at = null,
-                        lease_until = null
+                        container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
+                        stop_next_at = null, lease_until = null
                  where id = $2 and worker = $1 and state = 'lost'",
                 worker,
                 run.0,
@@ -440,7 +463,8 @@ impl Db {
                 evidence.exit_code,
                 evidence.step.word(),
                 evidence.confirmed_at,
-                evidence.container
+                evidence.container,
+                evidence.cgroup.map(Cgroup::word)
             )
             .execute(&self.pool),
         )

@@ -160,6 +160,7 @@ impl Db {
                 exit_code: row.exit_code,
                 step: step.parse()?,
                 confirmed_at,
+                cgroup: row.cgroup.map(|word| word.parse()).transpose()?,
             }),
             _ => None,
         };
@@ -175,11 +176,13 @@ impl Db {
             stop,
             progress: StopProgress {
                 delivered_at: row.delivered_at,
+                delivered_to: row.delivered_to,
                 egress_cut_at: row.egress_cut_at,
                 step: row.stop_step.map(|step| step.parse()).transpose()?,
                 step_at: row.stop_step_at,
                 trouble: row.stop_trouble,
                 next_at: row.stop_next_at,
+                host_killed_at: row.host_killed_at,
             },
             worker: row.worker,
             fence: row.fence,

@@ -37,6 +37,7 @@ async fn an_old_fence_writes_nothing() {
         exit_code: Some(0),
         step: Step::ByItself,
         confirmed_at: time::OffsetDateTime::UNIX_EPOCH,
+        cgroup: None,
     };
     let refused = [
         db.append(&old, &batch(&[(1, "ghost")])).await,
@@ -84,6 +85,7 @@ async fn terminated_without_a_wish_is_refused_by_the_database() {
         exit_code: Some(137),
         step: Step::Sigkill,
         confirmed_at: time::OffsetDateTime::UNIX_EPOCH,
+        cgroup: None,
     };
     let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");
