@@ -238,8 +238,10 @@ impl Db {
         let fences: Vec<i64> = leases.iter().map(|lease| lease.fence).collect();
         let rows = within(
             sqlx::query!(
-                r#"update runs r set lease_until = now() + interval '30 s'
-                   from unnest($2::bigint[], $3::bigint[]) as mine (id, fence)
+                r#"with mine as (select * from unnest($2::bigint[], $3::bigint[]) as mine (id, fence)),
+                   refused as (
+                       update runs r set refused = r.refused + 1 from mine where r.id = mine.id and r.fence > mine.fence)
+                   update runs r set lease_until = now() + interval '30 s' from mine
                    where r.id = mine.id and r.fence = mine.fence and r.worker = $1
                      and r.state in ('starting', 'running')
                    returning r.id, r.fence"#,
@@ -271,7 +273,7 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Gives a run back to the queue whose container never started, with the reason.
@@ -307,7 +309,7 @@ impl Db {
         .await?;
         match wished {
             Some(row) if row.wish == "stop" => Err(Error::Conflict("a stop was wished".into())),
-            _ => Err(Error::Fenced(lease.run.0)),
+            _ => Err(self.refused(lease).await),
         }
     }
 
@@ -358,7 +360,7 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Says what is wrong with a run that still lives, or that nothing is any more.
@@ -378,7 +380,7 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
@@ -434,7 +436,7 @@ impl Db {
             .fetch_optional(&self.pool),
         )
         .await?;
-        lease.held(u64::from(met.is_some()))
+        self.held(lease, u64::from(met.is_some())).await
     }
 
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
@@ -471,11 +473,25 @@ impl Db {
         .await?;
         Ok(done.rows_affected() == 1)
     }
-}
 
-impl Lease {
     /// One row means that the lease holds; none that it is gone.
-    pub(super) fn held(&self, rows: u64) -> Result<()> {
-        if rows == 1 { Ok(()) } else { Err(Error::Fenced(self.run.0)) }
+    async fn held(&self, lease: &Lease, rows: u64) -> Result<()> {
+        if rows == 1 { Ok(()) } else { Err(self.refused(lease).await) }
+    }
+
+    /// The answer to a write whose lease is gone. One under an old fence is a ghost's, and counted.
+    pub(super) async fn refused(&self, lease: &Lease) -> Error {
+        let counted = within(
+            sqlx::query!(
+                "update runs set refused = refused + 1 where id = $1 and fence > $2",
+                lease.run.0,
+                lease.fence
+            )
+            .execute(&self.pool),
+        );
+        if let Err(error) = counted.await {
+            tracing::warn!(run = %lease.run, %error, "a refused write isn't counted");
+        }
+        Error::Fenced(lease.run.0)
     }
 }

@@ -186,6 +186,7 @@ impl Db {
             },
             worker: row.worker,
             fence: row.fence,
+            refused: row.refused,
             lease_until: row.lease_until,
             container: row.container,
             started_at: row.started_at,

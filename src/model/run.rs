@@ -241,6 +241,8 @@ pub struct Run {
     pub worker: Option<String>,
     /// The fence of its latest lease.
     pub fence: i64,
+    /// How many writes under an older fence were refused.
+    pub refused: i64,
     /// When the lease lapses.
     pub lease_until: Option<OffsetDateTime>,
     /// The engine's id of its container.
