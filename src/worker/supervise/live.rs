@@ -25,6 +25,9 @@ const DRAIN: Duration = Duration::from_secs(60);
 /// What SIGKILL ended has no last word to wait for: the proof of its death isn't kept waiting by all that it wrote before.
 const GLANCE: Duration = Duration::from_millis(500);
 
+/// An engine that hasn't answered a SIGKILL for this long wasn't what killed.
+const PROMPT: Duration = Duration::from_millis(500);
+
 /// How a container's life ended, and what had been done about it by then.
 struct Over {
     /// None when the engine says that the container is gone.
@@ -163,7 +166,7 @@ impl Supervisor<'_> {
                 {
                     self.report_step(ladder, None);
                     let sent = send(worker, container, signal, report.clone());
-                    sending = Some(Sending { signal, sent: Box::pin(sent) });
+                    sending = Some(Sending { signal, since: now, sent: Box::pin(sent) });
                 }
             }
             let is_sending = sending.is_some();
@@ -171,7 +174,12 @@ impl Supervisor<'_> {
             let rests_until = heard.borrow_and_update().rests_since.map(|since| since + times.linger);
             tokio::select! {
                 biased;
-                (exit, cgroup) = &mut over => return Over { exit, cgroup, cause, ladder },
+                (exit, cgroup) = &mut over => {
+                    if let Some(ladder) = &mut ladder {
+                        self.take_silence(ladder, sending);
+                    }
+                    return Over { exit, cgroup, cause, ladder };
+                }
                 sent = answered(&mut sending) => {
                     sending = None;
                     if let Some(ladder) = &mut ladder {
@@ -206,8 +214,23 @@ impl Supervisor<'_> {
         if sent.by_host {
             ladder.killed_by_host();
         }
-        ladder.sent(sent.engine.is_ok(), Instant::now());
+        // An engine that finds nobody to kill any more has answered as well.
+        let found_dead = sent.by_host && matches!(sent.engine, Err(engine::Error::NotRunning));
+        ladder.sent(sent.engine.is_ok() || found_dead, Instant::now());
         self.report_step(ladder, sent.engine.err());
+    }
+
+    /// The end came before the answer to the signal that was on its way. A daemon that hung will have killed nobody.
+    fn take_silence(&self, ladder: &mut Ladder, sending: Option<Sending<'_>>) {
+        let Some(sending) = sending else { return };
+        if self.report.borrow().progress.host_killed_at.is_some() {
+            ladder.killed_by_host();
+        }
+        if sending.signal == Signal::Kill && sending.since.elapsed() < PROMPT {
+            ladder.sent(true, Instant::now());
+        } else {
+            ladder.unanswered(sending.signal);
+        }
     }
 
     /// Says which rung was tried, and what the engine said to it.
@@ -235,6 +258,7 @@ impl Supervisor<'_> {
 /// A signal on its way.
 struct Sending<'a> {
     signal: Signal,
+    since: Instant,
     sent: BoxFuture<'a, Sent>,
 }
 
