@@ -7,6 +7,7 @@ mod adopt;
 mod inbox;
 pub mod ladder;
 pub mod lines;
+pub mod notes;
 mod pulse;
 mod pump;
 mod reporter;
