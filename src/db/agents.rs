@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Db, Result, Superuser, within};
+use super::{Db, Error, Result, Superuser, within};
 use crate::model::agent::{Agent, Limits};
 use crate::model::run::LadderTimes;
 
@@ -62,5 +62,41 @@ impl Db {
         )
         .await?;
         Ok(rows.into_iter().map(Agent::from).collect())
+    }
+    /// Says how long each rung of an agent's ladder is given, for runs that are claimed from now on; with its audit row.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such agent.
+    pub async fn set_ladder(
+        &self,
+        by: &Superuser,
+        agent: &str,
+        times: LadderTimes,
+        address: Option<&str>,
+    ) -> Result<()> {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let done = within(
+            sqlx::query!(
+                r#"with kept as (
+                       update agents set sigint_ms = $2, sigterm_ms = $3, sigkill_ms = $4, linger_ms = $5
+                       where name = $1 returning name),
+                   noted as (
+                       insert into audit (who, what, detail, address)
+                       select $6, 'ladder changed', name || ': ' || $2::bigint || ', ' || $3::bigint || ', ' || $4::bigint
+                              || ', ' || $5::bigint || ' ms', $7
+                       from kept)
+                   select name from kept"#,
+                agent,
+                ms(times.sigint),
+                ms(times.sigterm),
+                ms(times.sigkill),
+                ms(times.linger),
+                by.name(),
+                address
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        done.map(drop).ok_or(Error::NotFound)
     }
 }
