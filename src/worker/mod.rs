@@ -13,6 +13,7 @@ mod pump;
 mod reporter;
 mod roster;
 mod supervise;
+mod survey;
 mod sweep;
 pub mod verdict;
 
@@ -133,6 +134,8 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}
         () = look_for_work(&worker) => {}
+        () = survey::surveys(&worker) => {}
+        () = survey::clearings(&worker) => {}
         () = leave.hand_over.cancelled() => {}
     }
     if leave.stop_runs.is_cancelled() {

@@ -11,6 +11,7 @@ mod cli;
 mod events;
 mod faults;
 mod fleet;
+mod found;
 mod headers;
 mod health;
 mod incognito;
