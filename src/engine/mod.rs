@@ -33,8 +33,8 @@ pub struct About {
     pub claude: Option<String>,
 }
 
-/// A signal of the ladder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A signal of the ladder; the order is that of the rungs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Ends the turn; the CLI writes its result.
     Int,

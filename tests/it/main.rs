@@ -8,6 +8,7 @@ mod agents;
 mod app;
 mod audit;
 mod cli;
+mod crashes;
 mod events;
 mod faults;
 mod fleet;

@@ -20,6 +20,7 @@ use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
 use crate::gate::Gate;
 use crate::model::agent::Agent;
+use crate::model::run::Step;
 use crate::queue::Notice;
 use keeper::Keeper;
 use start::Container;
@@ -38,6 +39,8 @@ pub(super) struct Job {
     stored: Stored,
     /// When the container started, if it did in a former life.
     ran_since: Option<time::OffsetDateTime>,
+    /// The rung that a stop had reached in a former life.
+    step: Option<Step>,
 }
 
 impl Job {
@@ -50,6 +53,7 @@ impl Job {
             token: Some(token),
             stored: Stored::default(),
             ran_since: None,
+            step: None,
         }
     }
 
@@ -65,6 +69,7 @@ impl Job {
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran_since: adopted.started_at,
+            step: adopted.step,
         }
     }
 
