@@ -91,7 +91,7 @@ pub struct Leave {
 /// A worker at work.
 struct Worker {
     parts: Parts,
-    roster: Roster,
+    roster: Arc<Roster>,
     upstream: Upstream,
     /// Something may be waiting.
     wake: Notify,
@@ -112,7 +112,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
     let worker = Arc::new(Worker {
         parts,
-        roster: Roster::default(),
+        roster: Arc::default(),
         upstream,
         wake: Notify::new(),
         engine_down: Mutex::default(),

@@ -18,7 +18,7 @@ use super::reporter::{self, Report};
 use super::roster::Order;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
-use crate::gate::Gate;
+use crate::gate::{Credential, Gate};
 use crate::model::agent::Agent;
 use crate::model::run::Step;
 use crate::queue::Notice;
@@ -148,7 +148,10 @@ impl Supervisor<'_> {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
         if self.order().is_none() {
-            self.keeper.take(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
+            let holds = move || roster.holds(run, Lease::LASTS);
+            let credential = Credential::new(self.job.token_hash, holds);
+            self.keeper.take(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
             // An order that came meanwhile found nothing to close.
             if let Some(order) = self.order() {
                 self.obey(order);
