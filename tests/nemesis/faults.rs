@@ -1,0 +1,335 @@
+//! Faults: chosen by the dice, several at a time, each undone after a bounded while.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, raw_sql};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::dice::Dice;
+use crate::history::{Record, now};
+use crate::wire::{Is, Wire};
+use crate::world::{Seat, World, answers};
+use crate::{kin, witness};
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    WorkerKilled,
+    WorkerFrozen,
+    WorkerLeaves,
+    ServerKilled,
+    ServerFrozen,
+    RedisKilled,
+    RedisFrozen,
+    RedisFlushed,
+    RedisFull,
+    RedisReadOnly,
+    PostgresKilled,
+    PostgresFrozen,
+    PostgresHangsUp,
+    PostgresLocked,
+    /// These are between one worker and Postgres.
+    PostgresCut,
+    PostgresHangs,
+    PostgresSlow,
+    EngineKilled,
+    EngineFrozen,
+    /// These are between one worker and the engine.
+    EngineCut,
+    EngineHangs,
+    EngineSlow,
+}
+
+use Fault as F;
+
+/// How often each is chosen, and how long it lasts at least and at most, in milliseconds.
+const CHANCES: [(u64, Fault, u64, u64); 22] = [
+    (14, F::WorkerKilled, 100, 12_000),
+    (12, F::WorkerFrozen, 500, 40_000),
+    (4, F::WorkerLeaves, 100, 4_000),
+    (5, F::ServerKilled, 50, 3_000),
+    (3, F::ServerFrozen, 500, 5_000),
+    (5, F::RedisKilled, 500, 8_000),
+    (4, F::RedisFrozen, 500, 8_000),
+    (4, F::RedisFlushed, 2_000, 10_000),
+    (3, F::RedisFull, 2_000, 10_000),
+    (3, F::RedisReadOnly, 2_000, 10_000),
+    (5, F::PostgresKilled, 200, 8_000),
+    (5, F::PostgresFrozen, 500, 28_000),
+    (5, F::PostgresHangsUp, 1_000, 6_000),
+    (3, F::PostgresLocked, 500, 5_000),
+    (6, F::PostgresCut, 1_000, 35_000),
+    (6, F::PostgresHangs, 1_000, 35_000),
+    (4, F::PostgresSlow, 2_000, 15_000),
+    (3, F::EngineKilled, 200, 6_000),
+    (5, F::EngineFrozen, 500, 12_000),
+    (4, F::EngineCut, 500, 12_000),
+    (4, F::EngineHangs, 500, 12_000),
+    (3, F::EngineSlow, 2_000, 10_000),
+];
+
+/// How many at a time.
+const AT_ONCE: usize = 3;
+
+impl Fault {
+    /// Its name in the history, and in the environment.
+    pub(crate) fn word(self) -> String {
+        let name = format!("{self:?}");
+        let mut word = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !word.is_empty() {
+                word.push('-');
+            }
+            word.extend(letter.to_lowercase());
+        }
+        word
+    }
+
+    fn is_of_a_seat(self) -> bool {
+        matches!(self, F::WorkerKilled | F::WorkerFrozen | F::WorkerLeaves)
+            || matches!(self, F::PostgresCut | F::PostgresHangs | F::PostgresSlow)
+            || matches!(self, F::EngineCut | F::EngineHangs | F::EngineSlow)
+    }
+
+    /// What it befalls, but for its worker's name.
+    fn part(self) -> &'static str {
+        match self {
+            F::WorkerKilled | F::WorkerFrozen | F::WorkerLeaves => "worker",
+            F::ServerKilled | F::ServerFrozen => "serve",
+            F::RedisKilled | F::RedisFrozen | F::RedisFlushed | F::RedisFull | F::RedisReadOnly => "redis",
+            F::PostgresKilled | F::PostgresFrozen | F::PostgresHangsUp | F::PostgresLocked => "postgres",
+            F::PostgresCut | F::PostgresHangs | F::PostgresSlow => "way to postgres",
+            F::EngineKilled | F::EngineFrozen => "engine",
+            F::EngineCut | F::EngineHangs | F::EngineSlow => "way to engine",
+        }
+    }
+}
+
+/// Inflicts them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Nemesis {
+    world: Arc<World>,
+    /// What is befallen now.
+    befallen: Arc<Mutex<HashSet<String>>>,
+    count: Arc<AtomicU64>,
+    /// Everything is undone at once.
+    pub(crate) heal: CancellationToken,
+}
+
+impl Nemesis {
+    pub(crate) fn of(world: &Arc<World>) -> Self {
+        Self {
+            world: world.clone(),
+            befallen: Arc::default(),
+            count: Arc::default(),
+            heal: CancellationToken::new(),
+        }
+    }
+
+    /// Lets the dice choose, for as long as told.
+    pub(crate) async fn rage_until(self, deadline: Instant, mut dice: Dice) {
+        let mut under_way = tokio::task::JoinSet::new();
+        let choices: Vec<(u64, usize)> = CHANCES.iter().enumerate().map(|(n, c)| (c.0, n)).collect();
+        while Instant::now() < deadline && !self.heal.is_cancelled() {
+            if under_way.len() < AT_ONCE {
+                let (_, fault, least, most) = CHANCES[dice.weighted(&choices)];
+                // Mostly short, now and then as long as may be.
+                let most = if dice.chance(70) { least + (most - least) / 4 } else { most };
+                let (nemesis, lasts) = (self.clone(), dice.millis(least, most));
+                let seat = usize::try_from(dice.below(self.world.seats.len() as u64)).unwrap();
+                under_way.spawn(async move { nemesis.inflict(fault, seat, lasts).await });
+            }
+            self.pause(dice.millis(300, 6_000)).await;
+            while under_way.try_join_next().is_some() {}
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    /// One fault, from its beginning to its end. Nothing when what it would befall is befallen already.
+    pub(crate) async fn inflict(&self, fault: Fault, seat: usize, lasts: Duration) {
+        let seat = &self.world.seats[seat];
+        let target = if fault.is_of_a_seat() { seat.name.clone() } else { fault.part().to_owned() };
+        let befalls = format!("{} {target}", fault.part());
+        if !self.befallen.lock().await.insert(befalls.clone()) {
+            return;
+        }
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let note = |begins| {
+            let (kind, target) = (fault.word(), target.clone());
+            self.world.pen.write(&Record::Fault { at: now(), fault: number, kind, target, begins });
+        };
+        note(true);
+        self.befall(fault, seat, lasts).await;
+        note(false);
+        self.befallen.lock().await.remove(&befalls);
+    }
+
+    /// Sleeps, unless everything is to be undone.
+    async fn pause(&self, lasts: Duration) {
+        tokio::select! { () = sleep(lasts) => {}, () = self.heal.cancelled() => {} }
+    }
+
+    /// Does it again and again for a while.
+    async fn keep<F: Future>(&self, lasts: Duration, every: Duration, mut deed: impl FnMut() -> F) {
+        let end = Instant::now() + lasts;
+        while Instant::now() < end && !self.heal.is_cancelled() {
+            let _ = timeout(Duration::from_secs(2), deed()).await;
+            self.pause(every).await;
+        }
+    }
+
+    async fn befall(&self, fault: Fault, seat: &Seat, lasts: Duration) {
+        let world = &self.world;
+        match fault {
+            F::WorkerKilled => {
+                world.kill_worker(seat).await;
+                self.pause(lasts).await;
+                world.start_worker(seat).await;
+            }
+            F::WorkerFrozen => {
+                world.signal_worker(seat, Signal::SIGSTOP).await;
+                self.pause(lasts).await;
+                world.signal_worker(seat, Signal::SIGCONT).await;
+            }
+            F::WorkerLeaves => {
+                world.signal_worker(seat, Signal::SIGTERM).await;
+                self.pause(lasts).await;
+            }
+            F::ServerKilled => {
+                world.kill_server().await;
+                self.pause(lasts).await;
+                world.start_server().await;
+            }
+            F::ServerFrozen => {
+                world.signal_server(Signal::SIGSTOP).await;
+                self.pause(lasts).await;
+                world.signal_server(Signal::SIGCONT).await;
+            }
+            F::RedisKilled | F::RedisFrozen | F::RedisFlushed | F::RedisFull | F::RedisReadOnly => {
+                self.befall_redis(fault, lasts).await;
+            }
+            F::PostgresKilled | F::PostgresFrozen | F::PostgresHangsUp | F::PostgresLocked => {
+                self.befall_postgres(fault, lasts).await;
+            }
+            F::PostgresCut => self.wire(&seat.postgres, Is::Cut, lasts).await,
+            F::PostgresHangs => self.wire(&seat.postgres, Is::Hanging, lasts).await,
+            F::PostgresSlow => self.wire(&seat.postgres, Is::Slow(Duration::from_millis(150)), lasts).await,
+            F::EngineKilled => {
+                let mut engine = world.engine.lock().await;
+                engine.behead();
+                self.pause(lasts).await;
+                engine.again(&world.dir);
+                engine.up(|| witness::answers(world.docker_host.clone())).await;
+            }
+            F::EngineFrozen => {
+                let frozen = world.engine.lock().await.freeze();
+                self.pause(lasts).await;
+                kin::signal(&frozen, Signal::SIGCONT);
+            }
+            F::EngineCut => self.wire(&seat.engine, Is::Cut, lasts).await,
+            F::EngineHangs => self.wire(&seat.engine, Is::Hanging, lasts).await,
+            F::EngineSlow => self.wire(&seat.engine, Is::Slow(Duration::from_millis(150)), lasts).await,
+        }
+    }
+
+    async fn wire(&self, wire: &Wire, is: Is, lasts: Duration) {
+        wire.set(is);
+        self.pause(lasts).await;
+        wire.set(Is::Whole);
+    }
+
+    async fn befall_redis(&self, fault: Fault, lasts: Duration) {
+        let world = &self.world;
+        match fault {
+            F::RedisKilled => {
+                let mut redis = world.redis.lock().await;
+                redis.kill();
+                self.pause(lasts).await;
+                redis.again(&world.dir);
+                redis.up(|| tell(world.redis_url.clone(), &["PING"])).await;
+            }
+            F::RedisFrozen => {
+                let frozen = world.redis.lock().await.freeze();
+                self.pause(lasts).await;
+                kin::signal(&frozen, Signal::SIGCONT);
+            }
+            F::RedisFlushed => {
+                let flush = || tell(world.redis_url.clone(), &["FLUSHALL"]);
+                self.keep(lasts, Duration::from_millis(50), flush).await;
+            }
+            F::RedisFull => {
+                tell(world.redis_url.clone(), &["CONFIG", "SET", "maxmemory", "1"]).await;
+                self.pause(lasts).await;
+                tell(world.redis_url.clone(), &["CONFIG", "SET", "maxmemory", "0"]).await;
+            }
+            // A replica takes no writes; this one's master is nobody.
+            _ => {
+                tell(world.redis_url.clone(), &["REPLICAOF", "127.0.0.1", "1"]).await;
+                self.pause(lasts).await;
+                tell(world.redis_url.clone(), &["REPLICAOF", "NO", "ONE"]).await;
+            }
+        }
+    }
+
+    async fn befall_postgres(&self, fault: Fault, lasts: Duration) {
+        let world = &self.world;
+        match fault {
+            F::PostgresKilled => {
+                let mut postgres = world.postgres.lock().await;
+                postgres.kill();
+                self.pause(lasts).await;
+                postgres.again(&world.dir);
+                postgres.up(|| answers(world.database_url.clone())).await;
+            }
+            F::PostgresFrozen => {
+                let frozen = world.postgres.lock().await.freeze();
+                self.pause(lasts).await;
+                kin::signal(&frozen, Signal::SIGCONT);
+            }
+            F::PostgresHangsUp => {
+                let away = "select pg_terminate_backend(pid) from pg_stat_activity
+                            where application_name like 'signalbox%'";
+                let (sql, often) = (world.sql.clone(), Duration::from_millis(200));
+                self.keep(lasts, often, || run(sql.clone(), away)).await;
+            }
+            _ => {
+                let millis = lasts.as_millis();
+                let hold = format!(
+                    "begin; set local lock_timeout = '2s'; lock table runs in access exclusive mode;
+                     select pg_sleep({millis} / 1000.0); commit"
+                );
+                if let Ok(Ok(mut holder)) =
+                    timeout(Duration::from_secs(2), PgConnection::connect(&world.database_url)).await
+                {
+                    let held = timeout(
+                        lasts + Duration::from_secs(5),
+                        raw_sql(AssertSqlSafe(hold)).execute(&mut holder),
+                    );
+                    tokio::select! { _ = held => {}, () = self.heal.cancelled() => {} }
+                    // A connection that is dropped in the middle is closed, and its lock is gone soon.
+                }
+            }
+        }
+    }
+}
+
+/// Says something to Redis; whether it was taken.
+async fn tell(url: String, words: &'static [&'static str]) -> bool {
+    let client = redis::Client::open(url).unwrap();
+    let asked = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async::<redis::Value>(&mut connection).await
+    };
+    timeout(Duration::from_secs(2), asked).await.is_ok_and(|answer| answer.is_ok())
+}
+
+/// Runs a statement; whether it went well.
+async fn run(sql: PgPool, statement: &'static str) -> bool {
+    raw_sql(statement).execute(&sql).await.is_ok()
+}
