@@ -76,6 +76,9 @@ const CHANCES: [(u64, Fault, u64, u64); 22] = [
 
 /// How many at a time.
 const AT_ONCE: usize = 3;
+/// Now and then there is none for a while, so that it is seen how things go then, and what comes back.
+const CALM_EVERY: Duration = Duration::from_secs(50);
+const CALM: Duration = Duration::from_secs(14);
 
 impl Fault {
     /// Its name in the history, and in the environment.
@@ -136,7 +139,16 @@ impl Nemesis {
     pub(crate) async fn rage_until(self, deadline: Instant, mut dice: Dice) {
         let mut under_way = tokio::task::JoinSet::new();
         let choices: Vec<(u64, usize)> = CHANCES.iter().enumerate().map(|(n, c)| (c.0, n)).collect();
+        let mut calm = Instant::now() + CALM_EVERY;
+        self.pause(dice.millis(6_000, 12_000)).await;
         while Instant::now() < deadline && !self.heal.is_cancelled() {
+            if Instant::now() > calm {
+                while let Some(done) = under_way.join_next().await {
+                    done.unwrap();
+                }
+                self.pause(CALM).await;
+                calm = Instant::now() + CALM_EVERY;
+            }
             if under_way.len() < AT_ONCE {
                 let (_, fault, least, most) = CHANCES[dice.weighted(&choices)];
                 // Mostly short, now and then as long as may be.
@@ -146,9 +158,13 @@ impl Nemesis {
                 under_way.spawn(async move { nemesis.inflict(fault, seat, lasts).await });
             }
             self.pause(dice.millis(300, 6_000)).await;
-            while under_way.try_join_next().is_some() {}
+            while let Some(done) = under_way.try_join_next() {
+                done.unwrap();
+            }
         }
-        while under_way.join_next().await.is_some() {}
+        while let Some(done) = under_way.join_next().await {
+            done.unwrap();
+        }
     }
 
     /// One fault, from its beginning to its end. Nothing when what it would befall is befallen already.

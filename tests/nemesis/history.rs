@@ -35,6 +35,8 @@ pub(crate) enum Record {
     Unanswered { at: Ms, click: u64, why: String },
     /// A run's page, as it said.
     Page(Page),
+    /// It couldn't be read.
+    Unread { at: Ms, run: i64, why: String },
     /// A fault begins, or ends.
     Fault { at: Ms, fault: u64, kind: String, target: String, begins: bool },
     /// A process of ours begins, or is over.

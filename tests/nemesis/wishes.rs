@@ -106,10 +106,12 @@ impl Thumbs {
     pub(crate) async fn look(&self, run: i64) {
         let _room = self.room.acquire().await.unwrap();
         let asked = now();
-        let Ok(answer) = self.world.browser.try_get(&format!("/runs/{run}")).await else { return };
-        if answer.status != 200 {
-            return;
-        }
+        let unread = |why| self.world.pen.write(&Record::Unread { at: now(), run, why });
+        let answer = match self.world.browser.try_get(&format!("/runs/{run}")).await {
+            Ok(answer) if answer.status == 200 => answer,
+            Ok(answer) => return unread(answer.status.to_string()),
+            Err(error) => return unread(format!("{error:?}").chars().take(120).collect()),
+        };
         let answered = now();
         let page = RunPage { body: answer.body };
         let data = |name: &str| page.data(name).to_owned();
@@ -156,10 +158,14 @@ impl Thumbs {
             }
             let (thumbs, own) = (self.clone(), dice.another());
             under_way.spawn(async move { thumbs.act(deed, own).await });
-            while under_way.try_join_next().is_some() {}
+            while let Some(done) = under_way.try_join_next() {
+                done.unwrap();
+            }
             sleep(dice.millis(30, 350)).await;
         }
-        while under_way.join_next().await.is_some() {}
+        while let Some(done) = under_way.join_next().await {
+            done.unwrap();
+        }
     }
 
     async fn act(self, deed: Deed, mut dice: Dice) {

@@ -138,7 +138,7 @@ impl<'a> Story<'a> {
                     click.answer = Some((*at, *status, *run));
                 }
             }
-            Record::Unanswered { .. } => {}
+            Record::Unanswered { .. } | Record::Unread { .. } => {}
             Record::Page(page) => self.pages.push(page),
             Record::Fault { at, fault, kind, target, begins } => {
                 let begun = faults.entry(*fault).or_insert(Fault { kind, target, from: *at, to: Ms::MAX });
