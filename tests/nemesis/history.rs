@@ -125,6 +125,10 @@ pub(crate) struct Change {
     pub(crate) outcome: Option<String>,
     pub(crate) confirmed: Option<Ms>,
     pub(crate) events: i64,
+    /// Ghosts' writes that were refused.
+    pub(crate) refused: i64,
+    /// A mark of all of the row but that count.
+    pub(crate) rest: String,
 }
 
 /// A run's row at the end.

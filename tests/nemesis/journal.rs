@@ -13,13 +13,15 @@ create table nemesis.changes (
     n bigint generated always as identity primary key,
     at timestamptz not null default clock_timestamp(),
     life text, run bigint, fence bigint, state text, wish text, mode text, worker text, container text,
-    lease_until timestamptz, outcome text, confirmed_at timestamptz, events bigint);
+    lease_until timestamptz, outcome text, confirmed_at timestamptz, events bigint,
+    refused bigint, rest text);
 create function nemesis.note() returns trigger language plpgsql security definer set search_path = nemesis as $$
 begin
     insert into changes (life, run, fence, state, wish, mode, worker, container, lease_until, outcome, confirmed_at,
-                         events)
+                         events, refused, rest)
     values (coalesce(current_setting('nemesis.life', true), ''), new.id, new.fence, new.state, new.wish, new.wish_mode,
-            new.worker, new.container, new.lease_until, new.outcome, new.confirmed_at, new.events);
+            new.worker, new.container, new.lease_until, new.outcome, new.confirmed_at, new.events,
+            new.refused, md5((to_jsonb(new) - 'refused')::text));
     return null;
 end $$;
 create trigger nemesis after insert or update on public.runs for each row execute function nemesis.note();
@@ -73,7 +75,7 @@ pub(crate) async fn copy(sql: &PgPool, pen: &Pen) {
 async fn changes(sql: &PgPool, pen: &Pen) {
     let columns = [ms("at"), ms("lease_until"), ms("confirmed_at")].join(", ");
     let changes = format!(
-        "select n, life, run, fence, state, wish, mode, worker, container, outcome, events, {columns}
+        "select n, life, run, fence, state, wish, mode, worker, container, outcome, events, refused, rest, {columns}
          from nemesis.changes order by n"
     );
     for row in sqlx::query(AssertSqlSafe(changes)).fetch_all(sql).await.unwrap() {
@@ -92,6 +94,8 @@ async fn changes(sql: &PgPool, pen: &Pen) {
             outcome: row.get("outcome"),
             confirmed: row.get("confirmed_at"),
             events: row.get("events"),
+            refused: row.get("refused"),
+            rest: row.get("rest"),
         }));
     }
 }

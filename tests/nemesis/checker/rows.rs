@@ -75,6 +75,10 @@ pub(super) fn nobody_writes_under_an_old_fence(story: &Story<'_>, found: &mut Fo
 /// Whether this change was its writer's to make.
 fn may_write(before: &Change, after: &Change, owner: Option<&str>) -> bool {
     let own = owner == Some(after.life.as_str());
+    // A ghost's write that was refused is counted, and that is all of it.
+    if after.refused == before.refused + 1 && after.rest == before.rest {
+        return true;
+    }
     match (before.state.as_str(), after.state.as_str()) {
         // Anybody says why a run waits, or that a lease has lapsed.
         ("queued", "queued") | (_, "lost") => true,

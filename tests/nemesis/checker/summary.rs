@@ -18,6 +18,8 @@ pub(crate) fn summary(story: &Story<'_>) -> String {
     line("looks", format!("{scans}, {pids} sightings, {beats} heartbeats, at most {blind} ms between two"));
     line("runs", counts(story.rows.values().map(|row| row.outcome.as_deref().unwrap_or(&row.state))));
     line("ended by", counts(story.rows.values().map(|row| row.step.as_deref().unwrap_or("nothing"))));
+    let refused = story.changes.values().filter_map(|changes| Some(changes.last()?.refused)).sum::<i64>();
+    line("ghosts' writes refused", refused.to_string());
     line("containers", format!("{}", story.cells().count()));
     line("faults", counts(story.faults.iter().map(|fault| fault.kind)));
     line("processes started", counts(story.lives.keys().map(|life| super::story::worker_of(life))));
