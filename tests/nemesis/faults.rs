@@ -238,8 +238,10 @@ impl Nemesis {
             F::PostgresSlow => self.wire(&seat.postgres, Is::Slow(Duration::from_millis(150)), lasts).await,
             F::EngineKilled => {
                 let mut engine = world.engine.lock().await;
-                engine.behead();
+                engine.kill();
                 self.pause(lasts).await;
+                // Its containerd died with it, as it does by itself; one that isn't reaped yet would be taken for alive.
+                let _ = std::fs::remove_file(world.dir.join("x/containerd/containerd.pid"));
                 engine.again(&world.dir);
                 engine.up(|| witness::answers(world.docker_host.clone())).await;
             }

@@ -55,12 +55,6 @@ impl Part {
         let _ = self.child.wait();
     }
 
-    /// SIGKILL to its first process alone; the rest sees to itself.
-    pub(crate) fn behead(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
     /// SIGSTOP, to all of it; gives those that are to be continued.
     pub(crate) fn freeze(&self) -> Vec<i32> {
         let kin = self.pids();

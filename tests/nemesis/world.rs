@@ -120,6 +120,9 @@ impl World {
             fs::create_dir_all(dir.join(folder)).unwrap();
         }
         fs::create_dir_all(out).unwrap();
+        if let Some(file) = variable("SIGNALBOX_NEMESIS_WORLD") {
+            fs::write(file, dir.display().to_string()).unwrap();
+        }
         let janitor = Janitor::of(&dir);
         let pen = Pen::new(&out.join("history.jsonl"));
         pen.write(&Record::Began { at: now(), seed: plan.seed, seconds: plan.seconds, lease_ms: 30_000 });

@@ -61,7 +61,8 @@ pub(super) fn at_most_one_container(story: &Story<'_>, found: &mut Found) {
             }
         }
     }
-    for note in &story.notes {
+    let own = |container: &str| !story.planted.contains_key(container);
+    for note in story.notes.iter().filter(|note| own(&note.container)) {
         let again: Vec<Ms> = story
             .notes
             .iter()

@@ -307,7 +307,11 @@ fn a_write_under_an_old_fence_is_found() {
     assert_found(6, &found, "box.1 wrote under fence 2, which is box.2's");
     // One that was refused and counted is fine.
     let counted = after(|all| {
-        let late = Change { wish: "stop".into(), mode: Some("force".into()), ..change(6, 6_000, "box.0", 1, "ended") };
+        let late = Change {
+            wish: "stop".into(),
+            mode: Some("force".into()),
+            ..change(6, 6_000, "box.0", 1, "ended")
+        };
         let end = Change { outcome: Some("terminated".into()), confirmed: Some(5_120), ..late };
         all.push(Record::Change(Change { refused: 1, rest: "5".into(), ..end }));
     });
