@@ -16,6 +16,9 @@ const FENCE_BEFORE: Ms = 12_000;
 pub(super) fn no_orphan_lives(story: &Story<'_>, found: &mut Found) {
     for (container, cell) in &story.cells {
         let planted = story.planted.get(container);
+        if planted.is_some_and(|(_, ours)| !ours) {
+            continue;
+        }
         let worker = worker_of_container(story, container, cell);
         let hinders = |fault: &super::story::Fault<'_>| {
             worker.is_none_or(|worker| fault.hinders(worker) || fault.target == worker)

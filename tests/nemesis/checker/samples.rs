@@ -289,6 +289,11 @@ fn a_strangers_death_is_found() {
         })
     };
     assert_eq!((plant(false, true), plant(true, false)), (vec![], vec![]));
+    let for_long = after(|all| {
+        all.push(Record::Planted { at: 100, container: "stranger".into(), ours: false });
+        all.extend((0..100).map(|second| scan(second * 1000, "stranger")));
+    });
+    assert_eq!(for_long, []);
     assert_found(5, &plant(false, false), "is dead");
     assert_found(5, &plant(true, true), "lives at the end");
 }
