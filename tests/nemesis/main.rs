@@ -12,6 +12,7 @@
     reason = "a test that can't go on ends here, and this one is read by people"
 )]
 
+mod befall;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../e2e/browser.rs"]
 mod browser;
@@ -30,6 +31,7 @@ mod planted;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../e2e/program.rs"]
 mod program;
+mod seat;
 #[path = "../e2e/wire.rs"]
 mod wire;
 mod wishes;

@@ -20,9 +20,10 @@ use crate::checker::story::Story;
 use crate::checker::{self, Violation, summary};
 use crate::history::read;
 use crate::lived::{end, settle};
+use crate::seat::Seat;
 use crate::wire::Is;
 use crate::wishes::Thumbs;
-use crate::world::{Plan, Seat, World, random};
+use crate::world::{Plan, World, random};
 
 /// How long a run may take for what takes a second.
 const SOON: Duration = Duration::from_secs(40);

@@ -3,11 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool, raw_sql};
 use tokio::sync::Mutex;
@@ -15,11 +13,12 @@ use tokio::task::JoinHandle;
 
 use crate::browser::Browser;
 use crate::history::{Pen, Record, now};
-use crate::kin::{self, Janitor};
+use crate::kin::Janitor;
 use crate::observer::Observer;
-use crate::parts::{self, MARK, Part};
+use crate::parts::{self, Part};
 use crate::program::Program;
-use crate::wire::{Edit, Wire};
+use crate::seat::{Seat, signalbox};
+use crate::wire::Edit;
 use crate::{image, journal, variable, witness};
 
 const PASSWORD: &str = "a quiet room with levers";
@@ -30,25 +29,10 @@ const CHEAP_HASH: &str =
 /// How small the agents are, so that the machine can hold many; and for how long at most they run.
 const SMALL: &str = "update agents set memory_mib = 256, milli_cpus = 400, pids = 64, time_s = 3600";
 
-const IMAGE: &str = "nemesis-agent:latest";
-const FLEET: &str = "nemesis";
+pub(crate) const IMAGE: &str = "nemesis-agent:latest";
+pub(crate) const FLEET: &str = "nemesis";
 const TOOLS: [&str; 8] = ["sh", "sleep", "cat", "awk", "setsid", "ps", "ls", "echo"];
 const ENTRYPOINT: &str = "#!/bin/sh\nexec \"$@\" </gate/prompt\n";
-
-/// A worker's place.
-pub(crate) struct Seat {
-    pub(crate) name: String,
-    /// Its way to Postgres.
-    pub(crate) postgres: Wire,
-    port: u16,
-    /// Its way to the engine.
-    pub(crate) engine: Wire,
-    socket: PathBuf,
-    /// Its folder; two of one name may have two.
-    folder: PathBuf,
-    program: Mutex<Option<(Program, String)>>,
-    lives: AtomicU32,
-}
 
 pub(crate) struct World {
     /// Everything on the disk that goes with it.
@@ -67,8 +51,8 @@ pub(crate) struct World {
     pub(crate) redis: Mutex<Part>,
     pub(crate) engine: Mutex<Part>,
     pub(crate) seats: Vec<Seat>,
-    serve: Mutex<Option<(Program, String)>>,
-    lives: AtomicU32,
+    pub(crate) serve: Mutex<Option<(Program, String)>>,
+    pub(crate) lives: AtomicU32,
     pub(crate) clicks: AtomicU64,
     notes: JoinHandle<()>,
     observer: Option<Observer>,
@@ -151,7 +135,9 @@ impl World {
 
         let mut seats = Vec::new();
         for (n, name) in plan.workers.iter().enumerate() {
-            seats.push(Seat::make(&dir, n, name, ports[0], plan.edit).await);
+            let again = plan.workers[..n].contains(name);
+            let folder = dir.join(if again { format!("w{n}") } else { "w".to_owned() });
+            seats.push(Seat::make(&dir, (n, name), folder, ports[0], plan.edit).await);
         }
         let mut world = Self {
             browser: Browser::new(""),
@@ -186,104 +172,6 @@ impl World {
         world
     }
 
-    /// Starts `serve`, for the first time or again where it was.
-    pub(crate) async fn start_server(&self) {
-        let life = format!("serve.{}", self.lives.fetch_add(1, Ordering::Relaxed) + 1);
-        let listen = self.origin.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
-        let variables = [
-            ("DATABASE_URL", journal::signed(&self.database_url, &life)),
-            ("REDIS_URL", self.redis_url.clone()),
-            ("SIGNALBOX_FLEET", FLEET.to_owned()),
-            ("SIGNALBOX_LISTEN", listen),
-            (MARK, self.dir.display().to_string()),
-        ];
-        let program = Program::start(signalbox("serve"), &variables, &self.out, &life);
-        self.pen.write(&Record::Life { at: now(), life: life.clone(), begins: true });
-        *self.serve.lock().await = Some((program, life));
-    }
-
-    /// What a worker at this seat is told by its environment.
-    pub(crate) fn worker_variables(&self, seat: &Seat, life: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("DATABASE_URL", journal::signed(&journal::by(&self.database_url, seat.port), life)),
-            ("REDIS_URL", self.redis_url.clone()),
-            ("SIGNALBOX_FLEET", FLEET.to_owned()),
-            ("SIGNALBOX_WORKER", seat.name.clone()),
-            ("SIGNALBOX_CAPACITY", "4".to_owned()),
-            ("SIGNALBOX_WORK_DIR", seat.folder.display().to_string()),
-            ("SIGNALBOX_IMAGE", IMAGE.to_owned()),
-            ("DOCKER_HOST", format!("unix://{}", seat.socket.display())),
-            ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9".to_owned()),
-            ("PATH", variable("PATH").unwrap_or_default()),
-        ]
-    }
-
-    /// The next life of a worker; a word in the journal.
-    pub(crate) fn begin_life(&self, seat: &Seat) -> String {
-        let life = format!("{}.{}", seat.name, seat.lives.fetch_add(1, Ordering::Relaxed) + 1);
-        self.pen.write(&Record::Life { at: now(), life: life.clone(), begins: true });
-        life
-    }
-
-    /// Starts a worker, for the first time or again.
-    pub(crate) async fn start_worker(&self, seat: &Seat) {
-        let life = self.begin_life(seat);
-        let mut variables = self.worker_variables(seat, &life);
-        variables.push((MARK, self.dir.display().to_string()));
-        let program = Program::start(signalbox("work"), &variables, &self.out, &life);
-        *seat.program.lock().await = Some((program, life));
-    }
-
-    fn over(&self, life: String) {
-        self.pen.write(&Record::Life { at: now(), life, begins: false });
-    }
-
-    /// `kill -9`.
-    pub(crate) async fn kill_worker(&self, seat: &Seat) {
-        if let Some((program, life)) = seat.program.lock().await.take() {
-            self.over(life);
-            program.kill();
-        }
-    }
-
-    pub(crate) async fn signal_worker(&self, seat: &Seat, signal: Signal) {
-        if let Some((program, _)) = seat.program.lock().await.as_ref() {
-            program.signal(signal);
-        }
-    }
-
-    pub(crate) async fn kill_server(&self) {
-        if let Some((program, life)) = self.serve.lock().await.take() {
-            self.over(life);
-            program.kill();
-        }
-    }
-
-    pub(crate) async fn signal_server(&self, signal: Signal) {
-        if let Some((program, _)) = self.serve.lock().await.as_ref() {
-            program.signal(signal);
-        }
-    }
-
-    /// Starts again what has ended by itself, as a host's supervisor would.
-    pub(crate) async fn look_after(&self) {
-        let gone = |program: &Option<(Program, String)>| {
-            program.as_ref().filter(|(program, _)| !kin::lives(program.pid())).map(|(_, life)| life.clone())
-        };
-        for seat in &self.seats {
-            let life = gone(&*seat.program.lock().await);
-            if let Some(life) = life {
-                self.over(life);
-                self.start_worker(seat).await;
-            }
-        }
-        let life = gone(&*self.serve.lock().await);
-        if let Some(life) = life {
-            self.over(life);
-            self.start_server().await;
-        }
-    }
-
     /// Ends it all, in an order in which nothing is missed, with the whole history written.
     pub(crate) async fn end(mut self) {
         for seat in &self.seats {
@@ -298,21 +186,6 @@ impl World {
         self.pen.flush();
         let log = self.dir.join("log/dockerd.log");
         let _ = fs::copy(log, self.out.join("dockerd.log"));
-    }
-}
-
-impl Seat {
-    async fn make(dir: &Path, n: usize, name: &str, postgres: u16, edit: Option<Edit>) -> Self {
-        let target = format!("127.0.0.1:{postgres}");
-        let (postgres, port) = match edit {
-            Some(edit) => Wire::to_port_with(target, edit).await,
-            None => Wire::to_port(target).await,
-        };
-        let socket = dir.join(format!("engine-{n}.sock"));
-        let engine = Wire::between_sockets(&socket, &dir.join("engine.sock"));
-        let (program, lives) = (Mutex::default(), AtomicU32::new(u32::try_from(n * 1000).unwrap()));
-        let folder = dir.join("w").join(n.to_string());
-        Self { name: name.to_owned(), postgres, port, engine, socket, folder, program, lives }
     }
 }
 
@@ -336,13 +209,6 @@ async fn fresh_database(server: &str, url: &str) -> PgPool {
     added.bind(CHEAP_HASH).execute(&sql).await.unwrap();
     journal::make(&sql).await;
     sql
-}
-
-/// The program under test.
-fn signalbox(word: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
-    command.arg(word);
-    command
 }
 
 /// So many random bytes, in hex.

@@ -47,6 +47,7 @@ pub(crate) fn violations(story: &Story<'_>) -> Vec<Violation> {
     once::at_most_one_container(story, &mut found);
     claims::no_end_is_false(story, &mut found);
     claims::wishes_have_their_effect(story, &mut found);
+    claims::stops_are_in_time(story, &mut found);
     claims::pages_claim_nothing_false(story, &mut found);
     rows::what_is_over_stays_over(story, &mut found);
     rows::nobody_writes_under_an_old_fence(story, &mut found);
