@@ -66,6 +66,8 @@ pub struct Adopted {
     pub started_at: Option<OffsetDateTime>,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// The rung that a former life had reached.
+    pub step: Option<Step>,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -99,6 +101,7 @@ struct ClaimRow {
     gate_token_hash: Vec<u8>,
     started_at: Option<OffsetDateTime>,
     wish_mode: Option<String>,
+    stop_step: Option<String>,
     name: String,
     about: String,
     image: Option<String>,
@@ -138,6 +141,7 @@ impl ClaimRow {
             gate_token_hash: self.gate_token_hash,
             started_at: self.started_at,
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
+            step: self.stop_step.map(|word| word.parse()).transpose()?,
         })
     }
 }
@@ -160,7 +164,7 @@ impl Db {
                        lease_until = now() + interval '30 s', waits_because = null, trouble = null
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
@@ -190,7 +194,7 @@ impl Db {
                    where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,

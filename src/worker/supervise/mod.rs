@@ -18,8 +18,9 @@ use super::reporter::{self, Report};
 use super::roster::Order;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
-use crate::gate::Gate;
+use crate::gate::{Credential, Gate};
 use crate::model::agent::Agent;
+use crate::model::run::Step;
 use crate::queue::Notice;
 use keeper::Keeper;
 use start::Container;
@@ -38,6 +39,8 @@ pub(super) struct Job {
     stored: Stored,
     /// When the container started, if it did in a former life.
     ran_since: Option<time::OffsetDateTime>,
+    /// The rung that a stop had reached in a former life.
+    step: Option<Step>,
 }
 
 impl Job {
@@ -50,6 +53,7 @@ impl Job {
             token: Some(token),
             stored: Stored::default(),
             ran_since: None,
+            step: None,
         }
     }
 
@@ -65,6 +69,7 @@ impl Job {
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran_since: adopted.started_at,
+            step: adopted.step,
         }
     }
 
@@ -143,7 +148,10 @@ impl Supervisor<'_> {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
         if self.order().is_none() {
-            self.keeper.take(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
+            let holds = move || roster.holds(run, Lease::LASTS);
+            let credential = Credential::new(self.job.token_hash, holds);
+            self.keeper.take(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
             // An order that came meanwhile found nothing to close.
             if let Some(order) = self.order() {
                 self.obey(order);
