@@ -22,6 +22,7 @@ mod prompt;
 mod secrets;
 mod stop;
 mod stranger;
+#[expect(dead_code, reason = "the nemesis needs more of it")]
 mod wire;
 
 use std::future::Future;
