@@ -4,10 +4,13 @@ mod agents;
 mod audit;
 mod checkup;
 mod events;
+mod fleet;
 mod lease;
+mod receipts;
 mod runs;
 mod seed;
 mod sessions;
+mod stops;
 mod users;
 mod workers;
 
@@ -21,10 +24,13 @@ use sqlx::{ConnectOptions, Connection, Executor};
 pub use audit::AuditLine;
 pub use checkup::{Checkup, checkup};
 pub use events::Batch;
+pub use fleet::{GatesClosed, Keeper, Signed, Standing};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
+pub use receipts::Matches;
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
 pub use sessions::SessionHash;
+pub use stops::{Begun, Click, Tell, Written};
 pub use users::{Credentials, Superuser, UserLine, Visitor};
 pub use workers::{FleetNow, QueueDepth};
 

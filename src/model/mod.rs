@@ -4,6 +4,7 @@ pub mod agent;
 pub mod event;
 pub mod page;
 pub mod run;
+pub mod stop;
 pub mod text;
 pub mod user;
 pub mod worker;

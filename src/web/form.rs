@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use crate::model::run::RunId;
+use crate::model::stop::StopId;
 
 /// The longest that a form may take to arrive.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
@@ -56,14 +57,28 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
     }
 }
 
-/// The run that a path names as `{id}`; anything but a number, written as we write it, is not found.
-impl FromRequest for RunId {
-    type Error = actix_web::Error;
-    type Future = Ready<Result<Self, Self::Error>>;
+/// The row that a path names as `{id}`; anything but a number, written as we write it, is not found.
+macro_rules! named_by_path {
+    ($id:ty) => {
+        impl FromRequest for $id {
+            type Error = actix_web::Error;
+            type Future = Ready<Result<Self, Self::Error>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("id").unwrap_or_default();
-        let id = text.parse().ok().filter(|id: &Self| id.to_string() == text);
-        ready(id.ok_or_else(|| Error::NotFound.into()))
-    }
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let text = request.match_info().get("id").unwrap_or_default();
+                let id = text.parse().ok().filter(|id: &Self| id.to_string() == text);
+                ready(id.ok_or_else(|| Error::NotFound.into()))
+            }
+        }
+    };
+}
+named_by_path!(RunId);
+named_by_path!(StopId);
+
+/// Marks a form, so that the same one sent twice does its work once.
+pub(crate) fn fresh_token() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

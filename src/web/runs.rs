@@ -10,7 +10,7 @@ use super::Site;
 use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
-use super::form::Form;
+use super::form::{Form, fresh_token};
 use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
@@ -45,6 +45,8 @@ pub(crate) struct Asked {
     state: String,
     before: Option<String>,
     after: Option<String>,
+    /// Runs are being selected.
+    pick: Option<String>,
 }
 
 #[derive(Template)]
@@ -55,6 +57,11 @@ struct ListPage {
     sentence: Option<(String, String)>,
     chips: Vec<Chip>,
     filtered: bool,
+    pick: bool,
+    /// Where selecting begins and ends.
+    pick_href: String,
+    /// Where all that match can be stopped; none where all that match are over.
+    all_href: Option<String>,
     rows: Vec<Row>,
     newer: Option<String>,
     older: Option<String>,
@@ -76,7 +83,10 @@ struct Row {
 }
 
 impl Row {
-    fn new(line: RunLine, now: time::OffsetDateTime) -> Self {
+    fn new(mut line: RunLine, kept_waiting: Option<&str>, now: time::OffsetDateTime) -> Self {
+        if let (State::Queued, Some(why)) = (line.state, kept_waiting) {
+            line.note = Some(why.to_owned());
+        }
         let last = match (line.ended_at, line.last_event_at) {
             (Some(ended), _) => Some(("ended", Moment::new(ended, now))),
             (None, Some(event)) => Some(("last word", Moment::new(event, now))),
@@ -113,34 +123,47 @@ pub(crate) async fn index(
     let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
     let page = site.db.runs_page(&by, filter, cursor).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
-    show(&list_page(frame, filter, cursor, page))
+    show(&list_page(frame, filter, cursor, page, asked.pick.is_some()))
 }
 
-fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>) -> ListPage {
+/// A list's own address: its filter, whether runs are being selected, and what else there is.
+fn list_href(filter: RunFilter, pick: bool, more: Option<String>) -> String {
+    let state = filter.word().map(|word| format!("state={word}"));
+    let parts: Vec<String> = [state, pick.then(|| "pick=1".to_owned()), more].into_iter().flatten().collect();
+    if parts.is_empty() { "/".to_owned() } else { format!("/?{}", parts.join("&")) }
+}
+
+fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>, pick: bool) -> ListPage {
     let now = clock::now();
-    let link = |key: &str, id: i64| match filter.word() {
-        Some(word) => format!("/?state={word}&{key}={id}"),
-        None => format!("/?{key}={id}"),
+    let link = |key: &str, id: i64| list_href(filter, pick, Some(format!("{key}={id}")));
+    let kept_waiting = frame.keeps_waiting();
+    let at = match cursor {
+        Cursor::Start => None,
+        Cursor::Before(id) => Some(format!("before={id}")),
+        Cursor::After(id) => Some(format!("after={id}")),
     };
     let named = FILTERS.iter().find(|(known, _)| *known == filter).map_or("Starting", |(_, word)| *word);
-    let is_start = filter == RunFilter::All && cursor == Cursor::Start;
+    let is_start = filter == RunFilter::All && cursor == Cursor::Start && !pick;
     let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice));
     ListPage {
         frame,
-        heading: if filter == RunFilter::All { "Runs".to_owned() } else { format!("{named} runs") },
+        heading: match filter {
+            RunFilter::All if pick => "Select runs to stop".to_owned(),
+            RunFilter::All => "Runs".to_owned(),
+            _ => format!("{named} runs"),
+        },
+        pick,
+        pick_href: list_href(filter, !pick, at),
+        all_href: filter.reach().map(|_| format!("/stops/new?state={}", filter.word().unwrap_or("all"))),
         sentence,
         chips: FILTERS
             .iter()
-            .map(|(known, word)| Chip {
-                word,
-                href: known.word().map_or_else(|| "/".to_owned(), |word| format!("/?state={word}")),
-                here: *known == filter,
-            })
+            .map(|(known, word)| Chip { word, href: list_href(*known, pick, None), here: *known == filter })
             .collect(),
         filtered: filter != RunFilter::All || cursor != Cursor::Start,
         newer: page.newer.map(|id| link("after", id)),
         older: page.older.map(|id| link("before", id)),
-        rows: page.rows.into_iter().map(|line| Row::new(line, now)).collect(),
+        rows: page.rows.into_iter().map(|line| Row::new(line, kept_waiting.as_deref(), now)).collect(),
         now: Moment::new(now, now),
     }
 }
@@ -224,14 +247,6 @@ pub(crate) async fn form(
         filled.retry_of = like.to_string();
     }
     form_page(&by, &site, &fleet, &filled, None).await
-}
-
-/// Marks a form, so that the same one sent twice starts one run.
-fn fresh_token() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 async fn form_page(

@@ -6,6 +6,7 @@ mod live;
 mod start;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -80,7 +81,7 @@ pub(super) fn token_hash(token: &str) -> [u8; 32] {
 struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
-    gate: Option<Gate>,
+    gate: Option<Arc<Gate>>,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -139,8 +140,10 @@ impl Supervisor<'_> {
         if self.job.token.is_some() {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
-        if self.order().is_none() {
-            self.gate = Some(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+        if self.order().is_none() && !self.worker.gates.are_closed() {
+            let gate = Arc::new(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            self.worker.gates.keep(&gate);
+            self.gate = Some(gate);
         }
         Ok(())
     }
