@@ -1,21 +1,19 @@
 //! The held queue and drained workers: nothing new starts, whatever is restarted, whoever is just claiming.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signalbox::db::{Db, Role};
 use signalbox::model::run::State;
 use sqlx::Row;
 
 use crate::app::TestApp;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, until};
 use crate::sample;
 
-/// A worker has looked at the queue, and had the time to take a run if it would.
-async fn looked(fleet: &Fleet) {
-    let _ = fleet.app.queue.notice(signalbox::queue::Notice::Queued(signalbox::model::run::RunId(0))).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+/// Whether there is a run that `w1` could take; it takes it.
+async fn can_claim(fleet: &Fleet) -> bool {
+    fleet.app.worker_db.claim("w1", &[0; 32]).await.unwrap().is_some()
 }
 
 #[tokio::test]
@@ -29,10 +27,10 @@ async fn a_held_queue_stays_held_through_a_restart_until_it_is_released() {
     assert_eq!(ada.post("/hold", &[("reason", "deploying <b>")]).await.status, 303);
     assert_eq!(ada.post("/hold", &[]).await.status, 303, "held twice is held once");
     let waits = fleet.start("b").await;
-    looked(&fleet).await;
+    assert!(!can_claim(&fleet).await);
     worker.hand_over().await;
     let _again = fleet.worker("w1").await;
-    looked(&fleet).await;
+    assert!(!can_claim(&fleet).await);
     assert_eq!(fleet.run(waits).await.state, State::Queued);
     assert_eq!(fleet.run(runs_on).await.state, State::Running, "what runs goes on");
     for path in ["/", "/workers", "/audit", "/health", "/agents", "/account", "/runs/new", "/hold", "/stops"]
@@ -62,14 +60,16 @@ async fn once_the_queue_is_held_no_claim_that_was_under_way_comes_after() {
         for _ in 0..40 {
             sample::run(&app, &[]).await;
         }
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, tries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let claimers: Vec<_> = ["a", "b", "c", "d"]
             .into_iter()
             .map(|worker| {
-                let (db, stop) = (Db::new(&app.database_url, Role::Worker, 1).unwrap(), Arc::clone(&stop));
+                let db = Db::new(&app.database_url, Role::Worker, 1).unwrap();
+                let (stop, tries) = (Arc::clone(&stop), Arc::clone(&tries));
                 tokio::spawn(async move {
                     while !stop.load(Ordering::SeqCst) {
                         db.claim(worker, &[0; 32]).await.unwrap();
+                        tries.fetch_add(1, Ordering::SeqCst);
                     }
                 })
             })
@@ -80,7 +80,8 @@ async fn once_the_queue_is_held_no_claim_that_was_under_way_comes_after() {
             row.await.unwrap().get::<i64, _>(0)
         };
         let at_the_hold = claimed().await;
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let tried = tries.load(Ordering::SeqCst);
+        until("tried again and again", async || tries.load(Ordering::SeqCst) > tried + 20).await;
         assert_eq!(claimed().await, at_the_hold);
         stop.store(true, Ordering::SeqCst);
         for claimer in claimers {
@@ -101,10 +102,10 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing() {
     assert_eq!(ada.post("/workers/w1/drain", &[("reason", "new kernel")]).await.status, 303);
     assert_eq!(ada.post("/workers/nobody/drain", &[]).await.status, 404);
     let waits = fleet.start("b").await;
-    looked(&fleet).await;
+    assert!(!can_claim(&fleet).await);
     worker.hand_over().await;
     let _again = fleet.worker("w1").await;
-    looked(&fleet).await;
+    assert!(!can_claim(&fleet).await);
     let page = ada.get("/workers").await;
     for said in ["Take runs again", "“new kernel”", "It finishes what it runs.", "One worker is drained."]
     {
@@ -114,7 +115,7 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing() {
     assert!(ada.get(&format!("/runs/{waits}")).await.body.contains("is drained: none takes runs."));
     fleet.engine.exit(runs_on.0, 0);
     fleet.until_over(runs_on).await;
-    looked(&fleet).await;
+    assert!(!can_claim(&fleet).await);
     assert_eq!(fleet.run(waits).await.state, State::Queued);
     let _other = fleet.worker("w2").await;
     assert_eq!(fleet.until_running(waits).await.worker.as_deref(), Some("w2"), "others take it");
