@@ -199,7 +199,9 @@ pub(super) async fn begin(
                select $9, case $1 when 'everything' then 'red handle pulled' else 'stop of many wished' end,
                       'stop ' || id || ', ' || $5 || ': '
                       || case $1 when 'selected' then $12::bigint || ' selected'
-                                 when 'filter' then 'all that are ' || $2 || ', up to run ' || upto
+                                 when 'filter' then case $2 when 'all' then 'all that aren''t over'
+                                                              else 'all that are ' || $2 end
+                                                    || ', up to run ' || upto
                                  else 'every run up to run ' || upto end
                       || case $6 when '' then '' else ': ' || $6 end, $11
                from begun)

@@ -9,9 +9,11 @@ use actix_web::dev::Payload;
 use actix_web::error::UrlencodedError;
 use actix_web::web::FormConfig;
 use actix_web::{FromRequest, HttpRequest};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Error;
+use super::run::REASON_MAX;
 use crate::model::run::RunId;
 use crate::model::stop::StopId;
 
@@ -81,4 +83,29 @@ pub(crate) fn fresh_token() -> Result<String, Error> {
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a person says about why.
+#[derive(Deserialize, Default)]
+pub(crate) struct Why {
+    #[serde(default)]
+    pub(crate) reason: String,
+    #[serde(default)]
+    pub(crate) preset: String,
+}
+
+impl Why {
+    /// The reason: what was typed, or else the button.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a person's words.
+    pub(crate) fn parse(&self) -> std::result::Result<&str, String> {
+        let typed = self.reason.trim();
+        let reason = if typed.is_empty() { self.preset.trim() } else { typed };
+        match reason.chars().count() {
+            _ if reason.contains('\0') => Err("The reason holds a NUL character; take it out.".to_owned()),
+            0..=REASON_MAX => Ok(reason),
+            n => Err(format!("The reason is {n} characters long; {REASON_MAX} is the most.")),
+        }
+    }
 }

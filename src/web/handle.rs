@@ -10,13 +10,13 @@ use super::Site;
 use super::address::Address;
 use super::error::Result;
 use super::fleet::Fleet;
-use super::form::{Form, fresh_token};
+use super::form::{Form, Why};
 use super::lamp::{Lamp, Sign};
 use super::page::{Frame, Place, go_to, show_as};
 use super::run::REASONS;
 use super::show::Moment;
+use super::spread::{click, spread};
 use super::stop::{self, Step};
-use super::stops::{Why, click, spread};
 use crate::clock;
 use crate::db::{self, Matches, Superuser};
 use crate::model::run::{RunFilter, StopMode};
@@ -25,21 +25,11 @@ use crate::model::stop::{Stop, StopCounts, StopLine};
 /// The handle itself, as a picture.
 const HANDLE: Sign = Sign { shape: "handle", tone: "", word: "The red handle" };
 
-/// What a person sends off.
-#[derive(Deserialize)]
-pub(crate) struct Pulled {
-    #[serde(default)]
-    once: String,
-    #[serde(flatten)]
-    why: Why,
-}
-
 #[derive(Template)]
 #[template(path = "handle/pull.html")]
 struct PullPage<'a> {
     frame: Frame,
     matches: Matches,
-    once: String,
     why: &'a Why,
     problem: Option<&'a str>,
 }
@@ -63,7 +53,7 @@ async fn pull_page(
     let matches = site.db.matches(by, RunFilter::All).await?;
     let frame = fleet.frame(&site.db, by, Place::Handle).await?;
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &PullPage { frame, matches, once: fresh_token()?, why, problem })
+    show_as(status, &PullPage { frame, matches, why, problem })
 }
 
 /// Pulls it. Pulled twice it is one pull.
@@ -72,14 +62,14 @@ pub(crate) async fn pull(
     site: Data<Site>,
     fleet: Data<Fleet>,
     address: Address,
-    pulled: Form<Pulled>,
+    why: Form<Why>,
 ) -> Result<HttpResponse> {
-    let reason = match pulled.why.parse() {
+    let reason = match why.parse() {
         Ok(reason) => reason,
-        Err(problem) => return pull_page(&by, &site, &fleet, &pulled.why, Some(&problem)).await,
+        Err(problem) => return pull_page(&by, &site, &fleet, &why, Some(&problem)).await,
     };
     let address = address.to_string();
-    let click = click(&pulled.once, StopMode::Force, reason, &address);
+    let click = click("", StopMode::Force, reason, &address);
     let begun = site.db.pull_handle(&by, &click).await?;
     tracing::warn!(stop = %begun.stop, fresh = begun.fresh, by = by.name(), "red handle pulled");
     spread(&site, &fleet, begun.tell).await;

@@ -22,12 +22,14 @@ mod lamp;
 mod login;
 mod origin;
 mod page;
+mod pick;
 mod receipt;
 mod run;
 mod runs;
 mod server;
 mod session;
 mod show;
+mod spread;
 mod stop;
 mod stops;
 mod throttle;
@@ -101,7 +103,7 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                         .route(get().to(stops::index))
                         .route(post().to(stops::wish)),
                 )
-                .service(resource("/stops/new").route(get().to(stops::confirm)))
+                .service(resource("/stops/new").route(get().to(pick::confirm)))
                 .service(resource("/stops/{id}").route(get().to(stop::show)))
                 .service(resource("/handle").route(get().to(handle::ask)).route(post().to(handle::pull)))
                 .service(resource("/handle/leave").route(get().to(handle::leave)))

@@ -15,7 +15,7 @@ use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
 use crate::clock;
-use crate::db::{self, FleetNow, Superuser};
+use crate::db::{self, FleetNow, Standing, Superuser};
 use crate::model::agent::Agent;
 use crate::model::page::{Cursor, Page};
 use crate::model::run::{NewRun, Outcome, RunFilter, RunId, RunLine, State, Wish};
@@ -144,7 +144,7 @@ fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine
     };
     let named = FILTERS.iter().find(|(known, _)| *known == filter).map_or("Starting", |(_, word)| *word);
     let is_start = filter == RunFilter::All && cursor == Cursor::Start && !pick;
-    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice));
+    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice, &frame.standing));
     ListPage {
         frame,
         heading: match filter {
@@ -169,13 +169,15 @@ fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine
 }
 
 /// How the fleet is, in one sentence and its rest.
-fn sentence(fleet: &FleetNow) -> (String, String) {
+fn sentence(fleet: &FleetNow, standing: &Standing) -> (String, String) {
     let count = |n: i32| match usize::try_from(n) {
         Ok(n) if n < FleetNow::COUNTED as usize => show::word(n),
         _ => format!("{} or more", FleetNow::COUNTED),
     };
     let verb = |n: i32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let first = match fleet.unconfirmed + fleet.lost {
+        0 if standing.gates_closed.is_some() => "Everything is stopped.".to_owned(),
+        0 if standing.held.is_some() => "Nothing starts.".to_owned(),
         0 => "Nothing needs you.".to_owned(),
         n => format!("{} {} you.", count(n), verb(n, "run needs", "runs need")),
     };

@@ -106,11 +106,11 @@ fn stop_page(
     stop: Stop,
     counts: StopCounts,
     lines: Page<StopLine>,
-    mut unproven: Vec<StopLine>,
+    unproven: Vec<StopLine>,
     keepers: Vec<Keeper>,
 ) -> StopPage {
     let now = clock::now();
-    unproven.truncate(PAGE_SIZE);
+    let (unproven, receipts) = in_order(unproven, lines.rows, lines.newer.is_some() || lines.older.is_some());
     let written = stop.written_at.is_some();
     let handle = (stop.kind == StopKind::Everything).then(|| handle(&frame, &stop, &keepers, now));
     let answers_due = handle.as_ref().is_some_and(|handle| {
@@ -130,11 +130,11 @@ fn stop_page(
         at: Moment::new(stop.at, now),
         figures: figures(&counts),
         handle,
-        unnamed: counts.unproven() - unproven.len() as i64,
+        unnamed: if unproven.is_empty() { 0 } else { counts.unproven() - unproven.len() as i64 },
         unproven: unproven.into_iter().map(|line| receipt(line, now)).collect(),
         newer: lines.newer,
         older: lines.older,
-        receipts: lines.rows.into_iter().map(|line| receipt(line, now)).collect(),
+        receipts: receipts.into_iter().map(|line| receipt(line, now)).collect(),
         refresh,
         stop,
         counts,
@@ -143,16 +143,29 @@ fn stop_page(
     }
 }
 
+/// What isn't proven comes first: in a list of its own where there are several pages, else at the head of the one list.
+fn in_order(
+    mut unproven: Vec<StopLine>,
+    mut receipts: Vec<StopLine>,
+    several_pages: bool,
+) -> (Vec<StopLine>, Vec<StopLine>) {
+    unproven.truncate(PAGE_SIZE);
+    if !several_pages {
+        receipts.sort_by_key(|line| line.state.is_over());
+        unproven.clear();
+    }
+    (unproven, receipts)
+}
+
 /// How it stands, in one sentence that can be read in a second.
 fn heading(counts: &StopCounts, written: bool) -> String {
     let all = show::count(counts.all());
     let over = counts.all() - counts.unproven();
     match (counts.all(), counts.unproven()) {
         (0, _) => "There was nothing to stop.".to_owned(),
-        (1, 0) if written => "The one run is proven over.".to_owned(),
+        (1, 0) if written => "The run is proven over.".to_owned(),
         (_, 0) if written => format!("All {all} runs are proven over."),
-        (1, _) => "The one run isn’t proven over yet.".to_owned(),
-        _ => format!("{} of {all} runs are proven over.", show::count(over)),
+        _ => format!("{} of {all} proven over.", show::count(over)),
     }
 }
 

@@ -56,7 +56,7 @@ async fn gates_close_at_once_though_the_engine_is_silent_and_leaving_waits_for_p
 
     // While it is pulled.
     let page = ada.get(&format!("/stops/{stop}")).await;
-    for said in ["Queue held", "w1: gates closed", "0 of 2 runs are proven over.", "http-equiv=\"refresh\""] {
+    for said in ["Queue held", "w1: gates closed", "0 of 2 proven over.", "http-equiv=\"refresh\""] {
         assert!(page.body.contains(said), "{said} isn't in {}", page.body);
     }
     assert_eq!(attributes(&page, "data-unproven-run").len(), 2);

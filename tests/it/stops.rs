@@ -126,9 +126,7 @@ async fn a_stop_of_all_that_match_says_how_many_and_takes_those() {
     assert_eq!((counts.all(), counts.unconfirmed, counts.unproven()), (3, 3, 3));
     let page = ada.get("/stops/1").await;
     assert_eq!(attributes(&page, "data-unproven-run").len(), 3);
-    assert!(
-        page.body.contains("0 of 3 runs are proven over.") && page.body.contains("http-equiv=\"refresh\"")
-    );
+    assert!(page.body.contains("0 of 3 proven over.") && page.body.contains("http-equiv=\"refresh\""));
     assert_eq!(
         audited(&app, "stop of many wished").await,
         ["stop 1, force: all that are running, up to run 6"]
