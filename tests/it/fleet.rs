@@ -14,7 +14,7 @@ use signalbox::worker::{self, Leave, Parts, Times};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, Wants};
 use crate::scripted::Scripted;
 
 /// The longest that anything here may take.
@@ -36,7 +36,11 @@ pub(crate) struct Working {
 
 impl Fleet {
     pub(crate) async fn new() -> Self {
-        let app = TestApp::start().await;
+        Self::with(Wants::default()).await
+    }
+
+    pub(crate) async fn with(wants: Wants) -> Self {
+        let app = TestApp::start_with(wants).await;
         let by = app.proof().await;
         let dir = std::env::temp_dir().join(&app.fleet);
         Self { app, engine: Scripted::default(), by, dir }
@@ -120,6 +124,11 @@ impl Fleet {
         if let Some((worker, mode)) = stopped.tell {
             let _ = self.app.queue.command(&worker, Command::Stop(run, mode)).await;
         }
+    }
+
+    /// What a click that stops many has in common, when nothing about it matters.
+    pub(crate) fn click(mode: StopMode) -> signalbox::db::Click<'static> {
+        signalbox::db::Click { once: None, mode, reason: "", device: None, address: None }
     }
 
     pub(crate) async fn run(&self, run: RunId) -> Run {
