@@ -17,6 +17,7 @@ mod ladder;
 mod layers;
 mod lease;
 mod login;
+mod model;
 mod pages;
 mod runs;
 mod sample;
