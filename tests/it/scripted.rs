@@ -41,6 +41,8 @@ struct World {
     silent: bool,
     /// Starting fails with this.
     refuses: Option<String>,
+    /// Removing fails.
+    keeps: bool,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
 }
@@ -80,6 +82,10 @@ impl Scripted {
 
     pub(crate) fn loses_answers(&self, loses: bool) {
         self.change(|world| world.loses_answers = loses);
+    }
+
+    pub(crate) fn keeps(&self, keeps: bool) {
+        self.change(|world| world.keeps = keeps);
     }
 
     /// The signals that a run's container was sent, ignored ones included.
@@ -123,6 +129,11 @@ impl Scripted {
     /// A container that nobody's run owns.
     pub(crate) fn plant(&self, run: i64) {
         self.change(|world| world.make(run, 1, Status::Alive));
+    }
+
+    /// A container that was made and never started.
+    pub(crate) fn plant_unstarted(&self, run: i64) {
+        self.change(|world| world.make(run, 1, Status::Created));
     }
 
     /// The container vanishes behind everybody's back.
@@ -246,6 +257,9 @@ impl Engine for Scripted {
 
     async fn remove(&self, container: &str) -> Result<()> {
         self.reach(|world| {
+            if world.keeps {
+                return Err(Error::Unavailable("it keeps what it has".into()));
+            }
             match world.containers.get(container).map(|container| &container.found.status) {
                 Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
                 _ => world.containers.remove(container),
