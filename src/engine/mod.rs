@@ -3,8 +3,10 @@
 
 pub mod cell;
 pub mod docker;
+pub mod host;
 pub mod process;
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use cell::Cell;
+pub use host::Left;
 
 /// How long an engine may take to answer anything but [`Engine::start`] and what follows a container for its life.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -145,4 +148,20 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes a container and what it left; one that is gone is fine.
     async fn remove(&self, container: &str) -> Result<()>;
+
+    /// Ends everything in a container by this host's own kernel, without a word to the engine; returns when nothing of it
+    /// is left, or with what stands in the way.
+    async fn kill_by_host(&self, _container: &str) -> Result<()> {
+        Err(Error::Refused("this host doesn't see its processes".to_owned()))
+    }
+
+    /// What this host's kernel shows of a container's processes. A child can outlive the engine's report of the first one.
+    async fn left(&self, _container: &str) -> Left {
+        Left::Unseen
+    }
+
+    /// The living container of the run that has this folder, found without a word to the engine.
+    async fn find_by_host(&self, _gate_dir: &Path) -> Option<String> {
+        None
+    }
 }

@@ -16,6 +16,7 @@ mod guard;
 mod headers;
 mod health;
 mod inert;
+mod ladder;
 mod lamp;
 mod login;
 mod origin;
@@ -94,6 +95,11 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/workers").route(get().to(workers::index)))
                 .service(resource("/health").route(get().to(health::index)))
                 .service(resource("/agents").route(get().to(agents::index)))
+                .service(
+                    resource("/agents/{name}/ladder")
+                        .route(get().to(ladder::form))
+                        .route(post().to(ladder::keep)),
+                )
                 .service(resource("/audit").route(get().to(audit::index)))
                 .service(resource("/account").route(get().to(account::index)))
                 .service(resource("/account/password").route(post().to(account::change_password)))

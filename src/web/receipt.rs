@@ -163,6 +163,7 @@ fn words(proof: &Evidence) -> String {
         Step::Sigint => "after SIGINT",
         Step::Sigterm => "after SIGTERM",
         Step::Sigkill => "after SIGKILL",
+        Step::HostKill => "after the host’s own SIGKILL",
     };
     let container = container.map_or_else(|| "Its container".to_owned(), |id| format!("Container {id}"));
     // An exit by the signal that was sent says it already.
@@ -181,7 +182,7 @@ fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
         let what = match step {
             Step::Sigint => "SIGINT sent",
             Step::Sigterm => "SIGTERM sent",
-            Step::Sigkill => "SIGKILL sent",
+            Step::Sigkill | Step::HostKill => "SIGKILL sent",
             Step::Absent => "No container found",
             Step::NeverStarted | Step::ByItself => "Looked",
         };

@@ -180,6 +180,9 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         },
     ];
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
+    if run.refused > 0 {
+        figures.push(figure("Writes refused, of an old fence", Some(show::count(run.refused))));
+    }
     figures.push(Figure { all: true, ..figure("Container", run.container.as_deref().map(show::short)) });
     figures
 }

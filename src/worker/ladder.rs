@@ -25,6 +25,8 @@ pub struct Ladder {
     unanswered: Vec<Signal>,
     /// Whether this rung's signal got through.
     through: bool,
+    /// Whether the engine took a SIGKILL, and whether the host's own went through.
+    killed_by: (bool, bool),
     next: Instant,
     kills: u32,
 }
@@ -43,6 +45,7 @@ impl Ladder {
             delivered: None,
             unanswered: Vec::new(),
             through: false,
+            killed_by: (false, false),
             next: now,
             kills: 0,
         }
@@ -58,6 +61,28 @@ impl Ladder {
     /// When [`Self::due`] has something to say.
     pub fn next(&self) -> Instant {
         self.next
+    }
+
+    /// When the rung's time is up, whatever became of its signal; never for the last one.
+    pub fn climbs_at(&self) -> Option<Instant> {
+        let since = self.since?;
+        match self.rung {
+            Signal::Int => Some(since + self.times.sigint),
+            Signal::Term => Some(since + self.times.sigterm),
+            Signal::Kill => None,
+        }
+    }
+
+    /// Goes to the next rung if this one's time is up.
+    pub fn climb_if_due(&mut self, now: Instant) {
+        if self.climbs_at().is_some_and(|at| now >= at) {
+            self.climb(if self.rung == Signal::Int { Signal::Term } else { Signal::Kill }, now);
+        }
+    }
+
+    /// The signal of the rung reached.
+    pub fn rung(&self) -> Signal {
+        self.rung
     }
 
     /// The rung reached.
@@ -81,13 +106,7 @@ impl Ladder {
         if now < self.next {
             return None;
         }
-        if let Some(since) = self.since {
-            match self.rung {
-                Signal::Int if now >= since + self.times.sigint => self.climb(Signal::Term, now),
-                Signal::Term if now >= since + self.times.sigterm => self.climb(Signal::Kill, now),
-                _ => {}
-            }
-        }
+        self.climb_if_due(now);
         self.since.get_or_insert(now);
         Some(self.rung)
     }
@@ -98,6 +117,7 @@ impl Ladder {
         if through {
             self.through = true;
             self.delivered = Some(self.rung);
+            self.killed_by.0 |= self.rung == Signal::Kill;
         }
         let since = self.since.unwrap_or(now);
         self.next = match self.rung {
@@ -113,11 +133,22 @@ impl Ladder {
         };
     }
 
-    /// The signal that was due may have got through, or not.
-    pub fn unanswered(&mut self) {
-        if !self.unanswered.contains(&self.rung) {
-            self.unanswered.push(self.rung);
+    /// This signal may have got through, or not.
+    pub fn unanswered(&mut self, signal: Signal) {
+        if !self.unanswered.contains(&signal) {
+            self.unanswered.push(signal);
         }
+    }
+
+    /// The host's own kill went through.
+    pub fn killed_by_host(&mut self) {
+        self.delivered = Some(Signal::Kill);
+        self.killed_by.1 = true;
+    }
+
+    /// Whether the host's own kill went through, and the engine took none.
+    pub fn by_host_alone(&self) -> bool {
+        self.killed_by == (false, true)
     }
 
     fn climb(&mut self, rung: Signal, now: Instant) {
@@ -194,14 +225,40 @@ mod tests {
         ladder.sent(true, start);
         ladder.force(start);
         ladder.due(start);
-        ladder.unanswered();
+        ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert_eq!((ladder.behind(137), ladder.behind(0)), (Some(Signal::Kill), Some(Signal::Int)));
         let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
         ladder.due(start);
-        ladder.unanswered();
+        ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert_eq!((ladder.behind(137), ladder.behind(1)), (Some(Signal::Kill), None));
+    }
+
+    #[test]
+    fn a_rung_ends_when_its_time_is_up_even_while_its_signal_is_on_its_way() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.due(start);
+        let top = ladder.climbs_at().unwrap();
+        ladder.climb_if_due(top - Duration::from_millis(1));
+        assert_eq!(ladder.rung(), Signal::Int);
+        ladder.climb_if_due(top);
+        assert_eq!((ladder.rung(), ladder.due(top)), (Signal::Term, Some(Signal::Term)));
+    }
+
+    #[test]
+    fn the_hosts_own_kill_counts_as_delivered() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.killed_by_host();
+        ladder.unanswered(Signal::Kill);
+        ladder.sent(false, start);
+        assert!(ladder.by_host_alone() && ladder.behind(137) == Some(Signal::Kill));
+        ladder.due(ladder.next());
+        ladder.sent(true, start);
+        assert!(!ladder.by_host_alone());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod adopt;
 mod inbox;
 pub mod ladder;
 pub mod lines;
+pub mod notes;
 mod pulse;
 mod pump;
 mod reporter;
@@ -62,8 +63,8 @@ pub struct Parts {
 /// How long a worker gives things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Each rung of the ladder.
-    pub ladder: LadderTimes,
+    /// Each rung of the ladder, in place of what the agents say.
+    pub ladder: Option<LadderTimes>,
     /// Between two renewals of its leases; a third of a lease.
     pub renewal: Duration,
     /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
@@ -73,7 +74,7 @@ pub struct Times {
 
 impl Default for Times {
     fn default() -> Self {
-        Self { ladder: LadderTimes::default(), renewal: Lease::LASTS / 3, fence: Lease::LASTS * 2 / 3 }
+        Self { ladder: None, renewal: Lease::LASTS / 3, fence: Lease::LASTS * 2 / 3 }
     }
 }
 

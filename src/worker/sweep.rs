@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::Worker;
 use crate::clock;
 use crate::db::Held;
-use crate::engine::{Exit, Found, Signal, Status};
-use crate::model::run::{Evidence, RunId, Step};
+use crate::engine::{Exit, Found, Left, Signal, Status};
+use crate::model::run::{Cgroup, Evidence, RunId, Step};
 use crate::queue::Notice;
 
 /// Looks at everything the engine holds of ours.
@@ -46,8 +46,13 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     let mut killed = false;
     if found.status == Status::Alive {
         tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
-        match engine.signal(&found.container, Signal::Kill).await {
+        let (sent, by_host) = tokio::join!(
+            engine.signal(&found.container, Signal::Kill),
+            engine.kill_by_host(&found.container)
+        );
+        match sent {
             Ok(()) => killed = true,
+            Err(_) if by_host.is_ok() => killed = true,
             Err(crate::engine::Error::NotRunning | crate::engine::Error::Absent) => {}
             Err(error) => return Err(error.into()),
         }
@@ -62,6 +67,12 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
             None
         }
     };
+    let cgroup = match engine.left(&found.container).await {
+        Left::Alive(n) => anyhow::bail!("{n} of its processes are alive"),
+        Left::Empty => Cgroup::Empty,
+        Left::Gone => Cgroup::Gone,
+        Left::Unseen => Cgroup::Unseen,
+    };
     if lost.is_some() {
         let (step, reason) = match (killed, exit) {
             (true, _) => {
@@ -72,7 +83,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
             }
             (false, None) => (Step::NeverStarted, "Its worker had lost the lease before it started."),
         };
-        let evidence = exit.map(|exit| (found.container.clone(), exit));
+        let evidence = exit.map(|exit| (found.container.clone(), exit, cgroup));
         settle(worker, run, evidence, step, reason).await?;
     }
     if killed {
@@ -86,15 +97,15 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
 async fn settle(
     worker: &Worker,
     run: RunId,
-    over: Option<(String, Exit)>,
+    over: Option<(String, Exit, Cgroup)>,
     step: Step,
     reason: &str,
 ) -> anyhow::Result<()> {
-    let (container, exit_code) = match over {
-        Some((container, exit)) => (Some(container), Some(exit.code)),
-        None => (None, None),
+    let (container, exit_code, cgroup) = match over {
+        Some((container, exit, cgroup)) => (Some(container), Some(exit.code), Some(cgroup)),
+        None => (None, None, None),
     };
-    let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now() };
+    let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now(), cgroup };
     if worker.parts.db.settle_lost(worker.name(), run, reason, &evidence).await? {
         tracing::info!(%run, %step, "a lost run is settled");
         worker.tell(Notice::Changed(run));

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             sigterm_leaves_the_runs_to_the_next_life,
         ),
         trials!(CONTAINERS, outage:
-            a_frozen_engine_leaves_a_stop_unconfirmed_behind_a_closed_gate_until_it_thaws,
+            a_frozen_engine_leaves_a_stop_unconfirmed_though_the_host_has_killed_it_until_it_thaws,
             without_an_engine_runs_wait_and_say_why_and_then_start_by_themselves,
             without_postgres_a_worker_stops_its_containers_before_the_lease_lapses,
         ),

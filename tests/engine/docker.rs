@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Cell, Engine, Error, Exit, Output, Signal, Status};
+use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Status};
 use signalbox::model::agent::Limits;
 
 const IMAGE: &str = "signalbox-test-agent:latest";
@@ -127,7 +127,9 @@ fn make_image(address: &str) {
             fs::write(root.join(name), text).unwrap();
             fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         };
-        for tool in ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps"] {
+        for tool in
+            ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps", "setsid"]
+        {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
         script("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n");
@@ -293,6 +295,48 @@ async fn a_kill_takes_detached_children_and_a_paused_container_too() {
     assert_eq!(host.engine.inspect(&container).await.unwrap(), KILLED);
     let processes = Path::new("/sys/fs/cgroup/pids/docker").join(&container).join("cgroup.procs");
     assert!(fs::read_to_string(processes).unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_own_kernel_ends_everything_without_a_word_to_the_engine() {
+    let Some(host) = Host::new() else { return };
+    let script = format!("(setsid sh -c '{STUBBORN}' &) >/dev/null 2>&1; (setsid sleep 1000 &); {STUBBORN}");
+    let container = host.started(20, &script).await;
+    let other = host.started(21, STUBBORN).await;
+    assert!(matches!(host.engine.left(&container).await, Left::Alive(n) if n >= 4));
+    let began = Instant::now();
+    host.engine.kill_by_host(&container).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(matches!(host.engine.left(&container).await, Left::Empty | Left::Gone));
+    soon("the engine's word", host.engine.wait(&container)).await.unwrap();
+    assert_eq!(host.engine.inspect(&container).await.unwrap(), KILLED);
+    assert_eq!(host.engine.inspect(&other).await.unwrap(), Status::Alive, "nobody else is hit");
+
+    docker(&host.address, &["pause", &other]);
+    host.engine.kill_by_host(&other).await.unwrap();
+    soon("the engine's word", host.engine.wait(&other)).await.unwrap();
+    assert!(matches!(host.engine.left(&other).await, Left::Empty | Left::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_found_by_its_folder_when_the_engine_cant_be_asked() {
+    let Some(host) = Host::new() else { return };
+    // As a worker keeps them: FOLDER/WORKER/runs/RUN.
+    let folder = host.dir.join("worker-1/runs/22");
+    fs::create_dir_all(&folder).unwrap();
+    let mut cell = host.cell(22, STUBBORN);
+    fs::copy(cell.gate_dir.join("prompt"), folder.join("prompt")).unwrap();
+    cell.gate_dir = folder.clone();
+    let container = host.engine.start(&cell).await.unwrap();
+    assert_eq!(host.engine.find_by_host(&folder).await, Some(container.clone()));
+    assert_eq!(host.engine.find_by_host(&folder.with_file_name("23")).await, None);
+    // A worker's next life has never seen it; its processes tell all the same.
+    let next_life = Docker::connect(Some(&host.address), &host.fleet, "worker-1").unwrap();
+    next_life.kill_by_host(&container).await.unwrap();
+    soon("the engine's word", host.engine.wait(&container)).await.unwrap();
+    assert_eq!(host.engine.find_by_host(&folder).await, None);
+    let elsewhere = Docker::connect(Some("tcp://127.0.0.1:9"), &host.fleet, "worker-1").unwrap();
+    assert_eq!(elsewhere.left(&container).await, Left::Unseen, "another host's processes aren't ours to see");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,11 @@ impl Route {
 
     /// A path that this route answers; run 1 is there.
     fn example(&self) -> String {
-        self.path.replace("{id}", "1").replace("{version}", "x").replace("{file}", "app.css")
+        self.path
+            .replace("{name}", "claude-code")
+            .replace("{id}", "1")
+            .replace("{version}", "x")
+            .replace("{file}", "app.css")
     }
 }
 

@@ -57,13 +57,14 @@ impl Fleet {
             sigint: Duration::from_millis(400),
             sigterm: Duration::from_millis(300),
             sigkill: Duration::from_millis(200),
+            linger: Duration::from_secs(30),
         };
         Parts {
             db: self.app.worker_db.clone(),
             queue: self.app.queue.clone(),
             engine: Arc::new(self.engine.clone()),
             settings: config::Work::from_env(&Env::of(&variables), "unused").unwrap(),
-            times: Times { ladder, ..Times::default() },
+            times: Times { ladder: Some(ladder), ..Times::default() },
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod adopt;
+mod agents;
 mod app;
 mod audit;
 mod cli;

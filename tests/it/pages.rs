@@ -122,10 +122,20 @@ async fn nothing_hostile_acts_on_any_page() {
     let ada = app.superuser().await;
     check("/ when empty", &ada.get("/").await);
     let runs = fill(&app).await;
-    let mut paths: Vec<String> =
-        ["/", "/?state=lost", "/runs/new", "/workers", "/agents", "/health", "/audit", "/account"]
-            .map(str::to_owned)
-            .into();
+    let mut paths: Vec<String> = [
+        "/",
+        "/?state=lost",
+        "/runs/new",
+        "/workers",
+        "/agents",
+        "/agents/claude-code/ladder",
+        "/health",
+        "/audit",
+    ]
+    .into_iter()
+    .chain(["/account"])
+    .map(str::to_owned)
+    .collect();
     for run in &runs {
         paths.extend(["", "/terminate", "?event=4", "?before=3"].map(|end| format!("/runs/{run}{end}")));
         paths.push(format!("/runs/new?like={run}"));

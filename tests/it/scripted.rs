@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use signalbox::engine::{About, Cell, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+use signalbox::engine::{
+    About, Cell, DEADLINE, Engine, Error, Exit, Found, Left, Output, Result, Signal, Status,
+};
 use tokio::sync::watch;
 
 /// What containers of the engine do.
@@ -39,6 +41,12 @@ struct World {
     script: Script,
     /// Every call but those that wait fails.
     silent: bool,
+    /// Every call waits until it doesn't hang any more.
+    hangs: bool,
+    /// This host's kernel sees the containers' processes.
+    on_host: bool,
+    /// So many processes outlive each container's end.
+    survivors: usize,
     /// Starting fails with this.
     refuses: Option<String>,
     /// Removing fails.
@@ -74,6 +82,21 @@ impl Scripted {
 
     pub(crate) fn silent(&self, silent: bool) {
         self.change(|world| world.silent = silent);
+    }
+
+    /// As a daemon does that is stopped: it takes every question and answers none.
+    pub(crate) fn hangs(&self, hangs: bool) {
+        self.change(|world| world.hangs = hangs);
+    }
+
+    /// The containers' processes can be seen, and killed, without the engine.
+    pub(crate) fn on_host(&self) {
+        self.change(|world| world.on_host = true);
+    }
+
+    /// So many processes outlive each container's end, until the host kills them.
+    pub(crate) fn survivors(&self, n: usize) {
+        self.change(|world| world.survivors = n);
     }
 
     pub(crate) fn refuses(&self, why: Option<&str>) {
@@ -141,7 +164,12 @@ impl Scripted {
         self.change(|world| world.containers.remove(&name(run)));
     }
 
-    fn reach<T>(&self, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    async fn reach<T>(&self, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        let mut changes = self.changed.subscribe();
+        while self.world.lock().unwrap().hangs {
+            let thawed = tokio::time::timeout(DEADLINE, changes.changed()).await;
+            thawed.map_err(|_| Error::Unavailable("no answer within 2 s".into()))?.unwrap();
+        }
         self.change(|world| match world.silent {
             true => Err(Error::Unavailable("it is silent".into())),
             false => call(world),
@@ -169,7 +197,7 @@ impl World {
 #[async_trait]
 impl Engine for Scripted {
     async fn about(&self) -> Result<About> {
-        self.reach(|_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None }))
+        self.reach(|_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None })).await
     }
 
     async fn start(&self, cell: &Cell) -> Result<String> {
@@ -187,6 +215,7 @@ impl Engine for Scripted {
             world.make(cell.run, cell.fence, status);
             if world.loses_answers { Err(Error::Unavailable("lost".into())) } else { Ok(name(cell.run)) }
         })
+        .await
     }
 
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
@@ -209,19 +238,25 @@ impl Engine for Scripted {
             }
             Ok(())
         })
+        .await
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {
         self.reach(|world| Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone())))
+            .await
     }
 
     async fn wait(&self, container: &str) -> Result<Exit> {
         let mut changes = self.changed.subscribe();
         loop {
-            let status = self.world.lock().unwrap().container(container).map(|c| c.found.status.clone());
+            let status = {
+                let mut world = self.world.lock().unwrap();
+                let hangs = world.hangs;
+                world.container(container).map(|c| c.found.status.clone()).map(|status| (status, hangs))
+            };
             match status {
                 Err(error) => return Err(error),
-                Ok(Status::Exited(exit)) => return Ok(exit),
+                Ok((Status::Exited(exit), false)) => return Ok(exit),
                 Ok(_) => {}
             }
             let _ = changes.changed().await;
@@ -253,6 +288,7 @@ impl Engine for Scripted {
 
     async fn list(&self) -> Result<Vec<Found>> {
         self.reach(|world| Ok(world.containers.values().map(|container| container.found.clone()).collect()))
+            .await
     }
 
     async fn remove(&self, container: &str) -> Result<()> {
@@ -266,5 +302,28 @@ impl Engine for Scripted {
             };
             Ok(())
         })
+        .await
+    }
+    async fn kill_by_host(&self, id: &str) -> Result<()> {
+        self.change(|world| match world.on_host {
+            false => Err(Error::Refused("not on this host".into())),
+            true => {
+                world.survivors = 0;
+                let found = &mut world.container(id)?.found;
+                if found.status == Status::Alive {
+                    found.status = Status::Exited(Exit { code: 137, oom: false });
+                }
+                Ok(())
+            }
+        })
+    }
+
+    async fn left(&self, _: &str) -> Left {
+        let world = self.world.lock().unwrap();
+        match (world.on_host, world.survivors) {
+            (false, _) => Left::Unseen,
+            (true, 0) => Left::Gone,
+            (true, n) => Left::Alive(n),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! on the engine's word.
 
 mod end;
+mod keeper;
 mod live;
 mod start;
 
@@ -15,12 +16,12 @@ use super::Worker;
 use super::pump::Stored;
 use super::reporter::{self, Report};
 use super::roster::Order;
-use crate::clock;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
 use crate::gate::Gate;
 use crate::model::agent::Agent;
 use crate::queue::Notice;
+use keeper::Keeper;
 use start::Container;
 
 /// Between two tries of an engine that doesn't answer.
@@ -80,7 +81,7 @@ pub(super) fn token_hash(token: &str) -> [u8; 32] {
 struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
-    gate: Option<Gate>,
+    keeper: &'a Keeper<'a>,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -91,8 +92,10 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let dir = worker.run_dir(run);
     let (report, reports) = watch::channel(Report::default());
     let work = async {
-        let mut supervisor = Supervisor { worker, job: &job, gate: None, orders, report };
-        supervisor.run(&dir).await;
+        let keeper = Keeper::new(run, job.lease.worker(), report.clone());
+        let kept = keeper.keep(orders.clone());
+        let mut supervisor = Supervisor { worker, job: &job, keeper: &keeper, orders, report };
+        tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its sender at its end, which ends the reporter.
     tokio::join!(work, reporter::report(worker, &job.lease, reports));
@@ -120,7 +123,7 @@ impl Supervisor<'_> {
                 self.remove(&container).await;
             }
         }
-        self.close_gate();
+        self.keeper.close();
         if let Err(error) = tokio::fs::remove_dir_all(dir).await {
             tracing::debug!(%error, "the run's folder stays");
         }
@@ -140,23 +143,18 @@ impl Supervisor<'_> {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
         if self.order().is_none() {
-            self.gate = Some(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            self.keeper.take(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            // An order that came meanwhile found nothing to close.
+            if let Some(order) = self.order() {
+                self.obey(order);
+            }
         }
         Ok(())
     }
 
-    fn close_gate(&mut self) -> usize {
-        self.gate.take().map_or(0, |gate| gate.close())
-    }
-
-    /// Takes the order in: closes the gate at once and says so.
-    fn obey(&mut self, order: Order) {
-        let cut = self.close_gate();
-        let now = clock::now();
-        tracing::info!(run = %self.job.lease.run(), cause = ?order.cause, mode = %order.mode, cut, "stopping");
-        self.report.send_modify(|report| {
-            report.progress.delivered_at.get_or_insert(now);
-            report.progress.egress_cut_at.get_or_insert(now);
-        });
+    /// Takes the order in: the gate is closed, and the report says so.
+    fn obey(&self, order: Order) {
+        self.keeper.close();
+        self.keeper.obey(order);
     }
 }
