@@ -37,6 +37,8 @@ pub(super) enum Step {
     Letter(usize),
     Fence(usize),
     Supervise(usize),
+    /// The host's own kill: it works while the engine hangs.
+    HostKill(usize),
     /// SIGINT, heeded or not.
     Interrupt(usize, bool),
     Sweep(usize),
@@ -87,7 +89,7 @@ impl Step {
 }
 
 /// What can happen at a host.
-fn at(host: usize) -> [Step; 27] {
+fn at(host: usize) -> [Step; 28] {
     [
         Step::CatchUp(host, Way::Heard),
         Step::CatchUp(host, Way::Unheard),
@@ -102,6 +104,7 @@ fn at(host: usize) -> [Step; 27] {
         Step::Letter(host),
         Step::Fence(host),
         Step::Supervise(host),
+        Step::HostKill(host),
         Step::Sweep(host),
         Step::GiveUpWaiting(host),
         Step::Create(host),
@@ -195,6 +198,7 @@ impl Protocol {
             Step::Letter(host) => return letter(world, host),
             Step::Fence(host) => return self.fence(world, host),
             Step::Supervise(host) => return self.supervise(&mut world.hosts[host]),
+            Step::HostKill(host) => return host_kill(&mut world.hosts[host]),
             Step::Interrupt(host, heeded) => return interrupt(&mut world.hosts[host], heeded),
             Step::Sweep(host) => return self.sweep(world, host),
             Step::GiveUpWaiting(host) => return give_up_waiting(&mut world.hosts[host]),
@@ -466,6 +470,19 @@ fn interrupt(host: &mut Host, heeded: bool) -> bool {
         engine.container = Some(Container::Exited);
     }
     true
+}
+
+/// Only the kernel knows of this death until the engine is back.
+fn host_kill(host: &mut Host) -> bool {
+    let (engine, entry) = (&mut host.engine, host.entry.as_mut());
+    let Some(entry) = entry.filter(|entry| entry.phase == Phase::Live && entry.forced()) else {
+        return false;
+    };
+    let due = host.up == Up::Awake && engine.stalled && engine.lives();
+    if due {
+        (engine.container, entry.sent) = (Some(Container::Exited), Some(Mode::Force));
+    }
+    due
 }
 
 /// The engine took too long over a start; it may still happen.
