@@ -20,6 +20,7 @@ mod lease;
 mod login;
 mod model;
 mod pages;
+mod protocol;
 mod runs;
 mod sample;
 mod scripted;
