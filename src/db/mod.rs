@@ -128,9 +128,11 @@ impl Db {
                 Role::Worker => "signalbox work",
             })
             .log_statements(tracing::log::LevelFilter::Off);
+        // A statement that we have given up is given up by Postgres too; else those that wait for a lock pile up there, a
+        // connection each, and are carried out when nobody wants them any more.
         let set_role = match role {
-            Role::Web => "set role signalbox_web",
-            Role::Worker => "set role signalbox_worker",
+            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'",
+            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'",
         };
         let pool = PgPoolOptions::new()
             .max_connections(size)

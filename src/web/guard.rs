@@ -1,6 +1,7 @@
 //! The guard: who is it, may they, and does it come from our own page.
 
 use std::future::{Ready, ready};
+use std::time::Duration;
 
 use actix_session::Session;
 use actix_web::body::MessageBody;
@@ -32,6 +33,24 @@ pub(crate) async fn require_superuser(
     origin::check(&ours, &request)?;
     request.extensions_mut().insert(by);
     next.call(request).await
+}
+
+/// The longest that a page may take to be made, the guard's own look included. Each statement has its own deadline, but a
+/// store that is slow without being late adds up.
+const PAGE_WITHIN: Duration = Duration::from_millis(1800);
+
+/// Lets no page be waited for. Forms have deadlines of their own: they may arrive slowly, and what was begun isn't dropped.
+pub(crate) async fn answer_in_time(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if !request.method().is_safe() {
+        return next.call(request).await;
+    }
+    match tokio::time::timeout(PAGE_WITHIN, next.call(request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Unavailable(format!("no page within {} ms", PAGE_WITHIN.as_millis())).into()),
+    }
 }
 
 /// The proof, as handlers ask for it. Outside the guarded scope there is none to be had.
