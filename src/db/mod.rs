@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod checkup;
 mod events;
+mod findings;
 mod lease;
 mod runs;
 mod seed;

@@ -2,6 +2,8 @@
 //!
 //! Each request has a connection of its own, so that an engine that was restarted leaves no stale one behind.
 
+mod leftovers;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -22,10 +24,12 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Api};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::host::{Host, Left};
 use super::{About, Cell, DEADLINE, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+use crate::model::found::Leftover;
 
 /// How long an engine may take to make and start a container.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -309,6 +313,21 @@ impl Engine for Docker {
 
     async fn left(&self, container: &str) -> Left {
         self.look(container, Host::left).await.unwrap_or(Left::Unseen)
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.link.ask(DEADLINE, |api| leftovers::find(api, &self.fleet)).await
+    }
+
+    async fn weigh(&self, container: &str) -> (Option<OffsetDateTime>, Option<i64>) {
+        self.link
+            .ask(DEADLINE, |api| async move { Ok(leftovers::weigh(&api, container).await) })
+            .await
+            .unwrap_or_default()
+    }
+
+    async fn discard(&self, leftover: &Leftover) -> Result<()> {
+        self.link.ask(DEADLINE, |api| leftovers::discard(api, leftover)).await
     }
 
     async fn find_by_host(&self, gate_dir: &Path) -> Option<String> {

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod event;
+pub mod found;
 pub mod page;
 pub mod run;
 pub mod text;

@@ -12,6 +12,7 @@ mod audit;
 mod error;
 mod fleet;
 mod form;
+mod found;
 mod guard;
 mod headers;
 mod health;
@@ -93,6 +94,8 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                         .route(post().to(run::terminate)),
                 )
                 .service(resource("/workers").route(get().to(workers::index)))
+                .service(resource("/found").route(get().to(found::index)))
+                .service(resource("/found/{id}").route(post().to(found::clear)))
                 .service(resource("/health").route(get().to(health::index)))
                 .service(resource("/agents").route(get().to(agents::index)))
                 .service(

@@ -19,8 +19,8 @@ pub struct Ladder {
     rung: Signal,
     /// When the rung was first tried; none before.
     since: Option<Instant>,
-    /// The highest signal that the engine took.
-    delivered: Option<Signal>,
+    /// The signals that were taken, in the order of the rungs.
+    taken: Vec<Signal>,
     /// Those to which it gave no answer: each may have got through all the same.
     unanswered: Vec<Signal>,
     /// Whether this rung's signal got through.
@@ -42,7 +42,7 @@ impl Ladder {
             times,
             rung,
             since: None,
-            delivered: None,
+            taken: Vec::new(),
             unanswered: Vec::new(),
             through: false,
             killed_by: (false, false),
@@ -90,15 +90,33 @@ impl Ladder {
         step(self.rung)
     }
 
-    /// The highest signal that the engine took.
+    /// The highest signal that was taken.
     pub fn delivered(&self) -> Option<Signal> {
-        self.delivered
+        self.taken.last().copied()
     }
 
-    /// The signal behind an exit: one without an answer, when the exit code is its mark; else the highest that the engine
-    /// took. An engine that hangs does what it was asked when it goes on, and nobody is told.
+    /// The signal behind an exit: one whose mark the exit code is, taken or left without an answer (an engine that hangs does
+    /// what it was asked when it goes on, and nobody is told); else one that a program may answer with any code, if it was
+    /// taken. SIGKILL leaves no other code than its own.
     pub fn behind(&self, exit_code: i64) -> Option<Signal> {
-        self.unanswered.iter().copied().find(|signal| marks(*signal).contains(&exit_code)).or(self.delivered)
+        let tried = self.taken.iter().chain(&self.unanswered).copied();
+        let marked = tried.filter(|signal| marks(*signal).contains(&exit_code)).max();
+        marked.or_else(|| self.taken.iter().copied().filter(|signal| *signal != Signal::Kill).max())
+    }
+
+    /// Counts what a former life had tried, up to this rung: it may have got through.
+    pub fn tried_before(&mut self, step: Step) {
+        for signal in [Signal::Int, Signal::Term, Signal::Kill] {
+            if self::step(signal) <= step {
+                self.unanswered(signal);
+            }
+        }
+    }
+
+    fn take(&mut self, signal: Signal) {
+        if !self.taken.contains(&signal) {
+            self.taken.push(signal);
+        }
     }
 
     /// The signal to send now, if one is due.
@@ -116,7 +134,7 @@ impl Ladder {
     pub fn sent(&mut self, through: bool, now: Instant) {
         if through {
             self.through = true;
-            self.delivered = Some(self.rung);
+            self.take(self.rung);
             self.killed_by.0 |= self.rung == Signal::Kill;
         }
         let since = self.since.unwrap_or(now);
@@ -142,8 +160,13 @@ impl Ladder {
 
     /// The host's own kill went through.
     pub fn killed_by_host(&mut self) {
-        self.delivered = Some(Signal::Kill);
+        self.take(Signal::Kill);
         self.killed_by.1 = true;
+    }
+
+    /// The engine answers, so that the kill isn't the host's alone.
+    pub fn killed_by_engine(&mut self) {
+        self.killed_by.0 = true;
     }
 
     /// Whether the host's own kill went through, and the engine took none.
@@ -233,6 +256,34 @@ mod tests {
         ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert_eq!((ladder.behind(137), ladder.behind(1)), (Some(Signal::Kill), None));
+    }
+
+    #[test]
+    fn what_had_ended_by_itself_isnt_laid_to_a_kill_that_came_too_late() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        assert_eq!(
+            (ladder.behind(0), ladder.behind(1), ladder.behind(137)),
+            (None, None, Some(Signal::Kill))
+        );
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        ladder.force(start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        assert_eq!((ladder.behind(1), ladder.behind(137)), (Some(Signal::Int), Some(Signal::Kill)));
+    }
+
+    #[test]
+    fn what_a_former_life_tried_may_be_behind_the_end() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.tried_before(Step::Sigterm);
+        assert_eq!((ladder.behind(143), ladder.behind(0)), (Some(Signal::Term), Some(Signal::Int)));
+        assert_eq!((ladder.behind(137), ladder.behind(1)), (None, None));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod pump;
 mod reporter;
 mod roster;
 mod supervise;
+mod survey;
 mod sweep;
 pub mod verdict;
 
@@ -90,7 +91,7 @@ pub struct Leave {
 /// A worker at work.
 struct Worker {
     parts: Parts,
-    roster: Roster,
+    roster: Arc<Roster>,
     upstream: Upstream,
     /// Something may be waiting.
     wake: Notify,
@@ -111,7 +112,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
     let worker = Arc::new(Worker {
         parts,
-        roster: Roster::default(),
+        roster: Arc::default(),
         upstream,
         wake: Notify::new(),
         engine_down: Mutex::default(),
@@ -133,6 +134,8 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}
         () = look_for_work(&worker) => {}
+        () = survey::surveys(&worker) => {}
+        () = survey::clearings(&worker) => {}
         () = leave.hand_over.cancelled() => {}
     }
     if leave.stop_runs.is_cancelled() {

@@ -7,6 +7,7 @@ use super::Worker;
 use crate::clock;
 use crate::db::Held;
 use crate::engine::{Exit, Found, Left, Signal, Status};
+use crate::model::found::{Kind, Leftover};
 use crate::model::run::{Cgroup, Evidence, RunId, Step};
 use crate::queue::Notice;
 
@@ -91,6 +92,16 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         db.note_of_worker(worker.name(), "stray container killed", Some(run), &found.container).await?;
     }
     engine.remove(&found.container).await?;
+    let leftover = Leftover {
+        kind: Kind::Container,
+        what: found.container.clone(),
+        run: Some(run),
+        detail: format!("made under fence {}", found.fence),
+        bytes: None,
+        since: None,
+    };
+    let done = if killed { "Killed and removed: nobody held it." } else { "Removed: it was over." };
+    worker.parts.db.cleared_by_itself(worker.name(), &leftover, done).await?;
     Ok(())
 }
 

@@ -112,6 +112,15 @@ async fn fill(app: &TestApp) -> Vec<i64> {
     for run in &runs[1..] {
         sample::events(app, *run, &lines).await;
     }
+    for kind in ["container", "run", "folder", "image", "volume"] {
+        for gone in ["null", "now()"] {
+            let insert = format!(
+                "insert into findings (worker, kind, what, run_id, detail, bytes, since, gone_at, done, done_by, done_at)
+                 values ('arm-1', '{kind}', $1, 1, $1, 5000, now(), {gone}, $1, $1, now())"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(insert)).bind(&worst).execute(app.sql()).await.unwrap();
+        }
+    }
     app.db.note_at_the_door(&worst, &worst, Some(&worst)).await.unwrap();
     runs
 }
@@ -133,7 +142,7 @@ async fn nothing_hostile_acts_on_any_page() {
         "/audit",
     ]
     .into_iter()
-    .chain(["/account"])
+    .chain(["/found", "/account"])
     .map(str::to_owned)
     .collect();
     for run in &runs {

@@ -27,6 +27,13 @@ pub(crate) struct Script {
     pub(crate) last_words: Option<String>,
 }
 
+/// When a call sticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
 struct Container {
     found: Found,
     script: Script,
@@ -47,6 +54,10 @@ struct World {
     on_host: bool,
     /// So many processes outlive each container's end.
     survivors: usize,
+    /// The next such call is never answered, before or after it has done its work.
+    stuck: Option<(&'static str, Moment)>,
+    /// How many calls stick.
+    stuck_now: usize,
     /// Starting fails with this.
     refuses: Option<String>,
     /// Removing fails.
@@ -87,6 +98,16 @@ impl Scripted {
     /// As a daemon does that is stopped: it takes every question and answers none.
     pub(crate) fn hangs(&self, hangs: bool) {
         self.change(|world| world.hangs = hangs);
+    }
+
+    /// From now on calls of this name stick; none when none do.
+    pub(crate) fn sticks(&self, call: Option<(&'static str, Moment)>) {
+        self.change(|world| (world.stuck, world.stuck_now) = (call, 0));
+    }
+
+    /// Whether a call sticks.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.world.lock().unwrap().stuck_now > 0
     }
 
     /// The containers' processes can be seen, and killed, without the engine.
@@ -164,16 +185,30 @@ impl Scripted {
         self.change(|world| world.containers.remove(&name(run)));
     }
 
-    async fn reach<T>(&self, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    async fn reach<T>(&self, name: &'static str, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        let stuck = self.world.lock().unwrap().stuck;
+        if stuck == Some((name, Moment::Before)) {
+            self.stick().await;
+        }
         let mut changes = self.changed.subscribe();
         while self.world.lock().unwrap().hangs {
             let thawed = tokio::time::timeout(DEADLINE, changes.changed()).await;
             thawed.map_err(|_| Error::Unavailable("no answer within 2 s".into()))?.unwrap();
         }
-        self.change(|world| match world.silent {
+        let answer = self.change(|world| match world.silent {
             true => Err(Error::Unavailable("it is silent".into())),
             false => call(world),
-        })
+        });
+        if stuck == Some((name, Moment::After)) {
+            self.stick().await;
+        }
+        answer
+    }
+
+    /// Never answers the call that is being made, and says that it came.
+    async fn stick(&self) {
+        self.change(|world| world.stuck_now += 1);
+        std::future::pending::<()>().await;
     }
 }
 
@@ -197,11 +232,11 @@ impl World {
 #[async_trait]
 impl Engine for Scripted {
     async fn about(&self) -> Result<About> {
-        self.reach(|_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None })).await
+        self.reach("about", |_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None })).await
     }
 
     async fn start(&self, cell: &Cell) -> Result<String> {
-        self.reach(|world| {
+        self.reach("start", |world| {
             if let Some(why) = &world.refuses {
                 return Err(Error::Refused(why.clone()));
             }
@@ -219,7 +254,7 @@ impl Engine for Scripted {
     }
 
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
-        self.reach(|world| {
+        self.reach("signal", |world| {
             let container = world.container(container)?;
             if container.found.status != Status::Alive {
                 return Err(Error::NotRunning);
@@ -242,8 +277,10 @@ impl Engine for Scripted {
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {
-        self.reach(|world| Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone())))
-            .await
+        self.reach("inspect", |world| {
+            Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone()))
+        })
+        .await
     }
 
     async fn wait(&self, container: &str) -> Result<Exit> {
@@ -287,12 +324,14 @@ impl Engine for Scripted {
     }
 
     async fn list(&self) -> Result<Vec<Found>> {
-        self.reach(|world| Ok(world.containers.values().map(|container| container.found.clone()).collect()))
-            .await
+        self.reach("list", |world| {
+            Ok(world.containers.values().map(|container| container.found.clone()).collect())
+        })
+        .await
     }
 
     async fn remove(&self, container: &str) -> Result<()> {
-        self.reach(|world| {
+        self.reach("remove", |world| {
             if world.keeps {
                 return Err(Error::Unavailable("it keeps what it has".into()));
             }

@@ -149,7 +149,10 @@ impl Supervisor<'_> {
                     None => {
                         self.obey(order);
                         cause = Some(order.cause);
-                        ladder = Some(Ladder::begin(order.mode, times, now));
+                        let ladder = ladder.insert(Ladder::begin(order.mode, times, now));
+                        if let Some(step) = self.job.step {
+                            ladder.tried_before(step);
+                        }
                     }
                     Some(ladder) if order.mode == StopMode::Force => ladder.force(now),
                     Some(_) => {}
@@ -201,10 +204,7 @@ impl Supervisor<'_> {
 
     /// When the agent's time limit will be reached, the time in a former life included.
     fn time_is_up(&self) -> Instant {
-        let ran = self.job.ran_since.map_or(Duration::ZERO, |since| {
-            Duration::try_from(clock::now() - since).unwrap_or(Duration::ZERO)
-        });
-        Instant::now() + self.job.agent.limits.time.saturating_sub(ran)
+        Instant::now() + self.job.agent.limits.time.saturating_sub(self.job.ran.unwrap_or_default())
     }
 
     fn take_answer(&self, ladder: &mut Ladder, sent: Sent) {
@@ -215,8 +215,10 @@ impl Supervisor<'_> {
             ladder.killed_by_host();
         }
         // An engine that finds nobody to kill any more has answered as well.
-        let found_dead = sent.by_host && matches!(sent.engine, Err(engine::Error::NotRunning));
-        ladder.sent(sent.engine.is_ok() || found_dead, Instant::now());
+        if sent.by_host && matches!(sent.engine, Err(engine::Error::NotRunning)) {
+            ladder.killed_by_engine();
+        }
+        ladder.sent(sent.engine.is_ok(), Instant::now());
         self.report_step(ladder, sent.engine.err());
     }
 
@@ -226,10 +228,9 @@ impl Supervisor<'_> {
         if self.report.borrow().progress.host_killed_at.is_some() {
             ladder.killed_by_host();
         }
+        ladder.unanswered(sending.signal);
         if sending.signal == Signal::Kill && sending.since.elapsed() < PROMPT {
-            ladder.sent(true, Instant::now());
-        } else {
-            ladder.unanswered(sending.signal);
+            ladder.killed_by_engine();
         }
     }
 

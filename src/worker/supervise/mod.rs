@@ -18,8 +18,9 @@ use super::reporter::{self, Report};
 use super::roster::Order;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
-use crate::gate::Gate;
+use crate::gate::{Credential, Gate};
 use crate::model::agent::Agent;
+use crate::model::run::Step;
 use crate::queue::Notice;
 use keeper::Keeper;
 use start::Container;
@@ -36,8 +37,10 @@ pub(super) struct Job {
     token: Option<String>,
     token_hash: [u8; 32],
     stored: Stored,
-    /// When the container started, if it did in a former life.
-    ran_since: Option<time::OffsetDateTime>,
+    /// How long the container had run when it was adopted, if it was started in a former life.
+    ran: Option<Duration>,
+    /// The rung that a stop had reached in a former life.
+    step: Option<Step>,
 }
 
 impl Job {
@@ -49,7 +52,8 @@ impl Job {
             token_hash: token_hash(&token),
             token: Some(token),
             stored: Stored::default(),
-            ran_since: None,
+            ran: None,
+            step: None,
         }
     }
 
@@ -64,7 +68,8 @@ impl Job {
             token: None,
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
-            ran_since: adopted.started_at,
+            ran: adopted.ran,
+            step: adopted.step,
         }
     }
 
@@ -143,7 +148,10 @@ impl Supervisor<'_> {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
         if self.order().is_none() {
-            self.keeper.take(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+            let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
+            let holds = move || roster.holds(run, Lease::LASTS);
+            let credential = Credential::new(self.job.token_hash, holds);
+            self.keeper.take(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
             // An order that came meanwhile found nothing to close.
             if let Some(order) = self.order() {
                 self.obey(order);

@@ -59,10 +59,6 @@ impl Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-
-    pub(super) fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
 }
 
 impl Drop for Process {
