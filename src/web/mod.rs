@@ -110,7 +110,6 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/logout").route(post().to(login::sign_out)))
                 .default_service(to(page::nothing_here))
                 .wrap(from_fn(guard::require_superuser))
-                .wrap(from_fn(guard::answer_in_time))
                 .wrap(sessions()),
         );
     }
