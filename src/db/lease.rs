@@ -148,7 +148,9 @@ impl ClaimRow {
 
 impl Db {
     /// Takes the oldest queued run, if there is one, in one short statement that no other worker's claim waits
-    /// for. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
+    /// for. None while the queue is held, the red handle is pulled, or the worker is drained; runs that a stop of many
+    /// is just about to take aren't taken either. Whoever changes any of that waits for claims under way, and claims
+    /// wait for them, so none slips through. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -156,8 +158,13 @@ impl Db {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
-                r#"with next as (
+                r#"with free as (
+                       select coalesce(stopping_upto, 0) as from_here from fleet
+                       where held_at is null and gates_closed_at is null for share),
+                   willing as (select name from workers where name = $1 and drained_at is null for share),
+                   next as (
                        select id from runs where state = 'queued' and wish = 'run'
+                         and id > (select from_here from free) and exists (select from willing)
                        order by id limit 1 for update skip locked)
                    update runs r set
                        state = 'starting', worker = $1, fence = r.fence + 1, gate_token_hash = $2,

@@ -4,6 +4,7 @@
 //! Redis only makes it look sooner.
 
 mod adopt;
+mod handle;
 mod inbox;
 pub mod ladder;
 pub mod lines;
@@ -95,6 +96,9 @@ struct Worker {
     upstream: Upstream,
     /// Something may be waiting.
     wake: Notify,
+    /// There may be much to stop.
+    look: Notify,
+    gates: handle::Gates,
     /// Why the engine can't be used, if it can't.
     engine_down: Mutex<Option<String>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
@@ -115,13 +119,19 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         roster: Arc::default(),
         upstream,
         wake: Notify::new(),
+        look: Notify::new(),
+        gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         notices,
         supervisors: TaskTracker::new(),
     });
     let host = pulse::host(&worker);
+    let begin = async {
+        pulse::register(&worker, &host).await;
+        handle::begin(&worker).await;
+    };
     tokio::select! {
-        () = pulse::register(&worker, &host) => {}
+        () = begin => {}
         () = leave.hand_over.cancelled() => return Ok(()),
     }
     // Nobody may be listening any more; that is fine.
@@ -130,6 +140,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = pulse::heartbeats(&worker, &host) => {}
         () = pulse::renewals(&worker) => {}
         () = pulse::fence(&worker) => {}
+        () = handle::watch(&worker) => {}
         () = inbox::commands(&worker) => {}
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}

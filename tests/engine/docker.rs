@@ -9,7 +9,7 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
 use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Status};
 use signalbox::model::agent::Limits;
+
+use crate::image;
 
 const IMAGE: &str = "signalbox-test-agent:latest";
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -119,37 +121,13 @@ fn make_image(address: &str) {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {
         let root = std::env::temp_dir().join(format!("signalbox-test-image-{}", std::process::id()));
-        for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "gate", "workspace", "home/agent"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian's busybox-static is needed");
-        let script = |name: &str, text: &str| {
-            fs::write(root.join(name), text).unwrap();
-            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        for tool in
-            ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps", "setsid"]
-        {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(tool)).unwrap();
-        }
-        script("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n");
-        script("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n");
-        let mut tar = Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .args(["-c", "."])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let import = Command::new("docker")
-            .args(["import", "-c", "ENTRYPOINT [\"/entrypoint\"]", "-c", "ENV PATH=/bin"])
-            .args(["-c", "LABEL signalbox.claude.version=9.9.9", "-", IMAGE])
-            .env("DOCKER_HOST", address)
-            .stdin(tar.stdout.take().unwrap())
-            .output()
-            .unwrap();
-        assert!(tar.wait().unwrap().success() && import.status.success(), "{import:?}");
-        fs::remove_dir_all(root).unwrap();
+        let tools =
+            ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps", "setsid"];
+        let scripts = [
+            ("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n"),
+            ("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n"),
+        ];
+        image::make(address, IMAGE, &root, &tools, &scripts);
     });
 }
 

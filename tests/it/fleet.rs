@@ -126,6 +126,11 @@ impl Fleet {
         }
     }
 
+    /// What a click that stops many has in common, when nothing about it matters.
+    pub(crate) fn click(mode: StopMode) -> signalbox::db::Click<'static> {
+        signalbox::db::Click { once: None, mode, reason: "", device: None, address: None }
+    }
+
     pub(crate) async fn run(&self, run: RunId) -> Run {
         self.app.db.run(&self.by, run).await.unwrap()
     }

@@ -7,6 +7,7 @@ mod live;
 mod start;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -147,11 +148,13 @@ impl Supervisor<'_> {
         if self.job.token.is_some() {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
-        if self.order().is_none() {
+        if self.order().is_none() && !self.worker.gates.are_closed() {
             let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
             let holds = move || roster.holds(run, Lease::LASTS);
             let credential = Credential::new(self.job.token_hash, holds);
-            self.keeper.take(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            let gate = Arc::new(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            self.worker.gates.keep(&gate);
+            self.keeper.take(gate);
             // An order that came meanwhile found nothing to close.
             if let Some(order) = self.order() {
                 self.obey(order);

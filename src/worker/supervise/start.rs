@@ -27,6 +27,9 @@ impl Supervisor<'_> {
             self.obey(order);
             return Container::NeverStarted("Stopped before it started.".into());
         }
+        if self.worker.gates.are_closed() {
+            return Container::NeverStarted("The red handle is pulled.".into());
+        }
         let cell = Cell {
             run: self.job.lease.run().0,
             fence: self.job.lease.fence(),

@@ -16,6 +16,7 @@
 //!   something between: making, starting and removing are steps apart, and requests outlive those who sent them.
 //! - A host that never comes back: its runs stay lost, and nothing claims more.
 
+mod packed;
 mod postgres;
 mod properties;
 mod steps;

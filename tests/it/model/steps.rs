@@ -10,7 +10,7 @@ use super::world::{
 use super::{Protocol, properties};
 
 /// How a statement fares on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// Carried out, and answered.
     Heard,
@@ -21,7 +21,7 @@ pub(super) enum Way {
 }
 
 /// One step. The number is the host's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Wish(Mode, bool),
     LoseLapsed,

@@ -1,7 +1,7 @@
 //! What the model knows of: one run's row, two hosts with a worker and an engine each, and what is on its way.
 
 /// `runs.state`, with the outcome where it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Queued,
     Starting,
@@ -16,7 +16,7 @@ impl State {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Terminated,
     /// Any other: succeeded, failed, timed out.
@@ -24,13 +24,13 @@ pub(super) enum Outcome {
 }
 
 /// Of a wish, an order or a signal. `Force` outranks `Graceful`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
     Graceful,
     Force,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     Wish,
     CutOff,
@@ -42,7 +42,7 @@ pub(super) enum Cause {
 pub(super) type Fence = u8;
 
 /// The right to the run, as somebody remembers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) host: usize,
     pub(super) fence: Fence,
@@ -52,7 +52,7 @@ pub(super) struct Lease {
 }
 
 /// The run's row in Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) state: State,
     pub(super) wish: Option<Mode>,
@@ -68,7 +68,7 @@ pub(super) const LAPSED: u8 = 3;
 pub(super) const FENCE: u8 = 2;
 
 /// A container of the run, at one host's engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
     Created,
     Alive,
@@ -77,7 +77,7 @@ pub(super) enum Container {
     Exited,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Engine {
     pub(super) container: Option<Container>,
     /// Its daemon hangs: it does nothing, and answers nobody.
@@ -95,7 +95,7 @@ impl Engine {
 }
 
 /// Where a supervisor stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Claimed; nothing was asked of the engine.
     Fresh,
@@ -120,7 +120,7 @@ pub(super) enum Phase {
 }
 
 /// A run on a worker's roster, with its supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) lease: Lease,
     /// Ticks since the last renewal that is known to have succeeded was asked for, by the worker's clock.
@@ -153,7 +153,7 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Up {
     Awake,
     /// Under SIGSTOP.
@@ -162,7 +162,7 @@ pub(super) enum Up {
 }
 
 /// A host: its worker, and its engine, which outlives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) up: Up,
     /// Postgres is out of reach.
@@ -174,7 +174,7 @@ pub(super) struct Host {
 }
 
 /// What a supervisor writes under its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
     MarkRunning,
     Release,
@@ -183,13 +183,13 @@ pub(super) enum Write {
 }
 
 /// A statement, with the lease that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Statement {
     pub(super) lease: Lease,
     pub(super) write: Write,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct World {
     pub(super) row: Row,
     pub(super) hosts: [Host; 2],
