@@ -78,7 +78,7 @@ impl Fleet {
 
     /// Starts a worker; its handles on the stores are made anew, inside its own runtime.
     pub(crate) async fn worker_with(&self, parts: Parts) -> Working {
-        let (url, redis) = (self.app.database_url.clone(), crate::app::redis_url());
+        let (url, redis) = (self.app.database_url.clone(), self.app.redis_url.clone());
         self.worker_at(parts, &url, &redis).await
     }
 
@@ -143,9 +143,12 @@ impl Fleet {
     pub(crate) async fn until(&self, run: RunId, what: &str, so: impl Fn(&Run) -> bool) -> Run {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let found = self.run(run).await;
-            if so(&found) {
-                return found;
+            // A store that a test has just put back may hang up once more.
+            let found = self.app.db.run(&self.by, run).await;
+            match found {
+                Ok(found) if so(&found) => return found,
+                Ok(_) | Err(signalbox::db::Error::Unavailable(_)) => {}
+                Err(ref error) => panic!("{error}"),
             }
             assert!(Instant::now() < deadline, "run {run} isn't {what}: {found:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -206,15 +206,12 @@ impl Supervisor<'_> {
 
     /// When this life of the worker, or a former one, started the container; roughly.
     fn began(&self) -> time::OffsetDateTime {
-        self.job.ran_since.unwrap_or(self.job.taken_at)
+        self.job.taken_at - self.job.ran.unwrap_or_default()
     }
 
     /// When the agent's time limit will be reached, the time in a former life included.
     fn time_is_up(&self) -> Instant {
-        let ran = self.job.ran_since.map_or(Duration::ZERO, |since| {
-            Duration::try_from(clock::now() - since).unwrap_or(Duration::ZERO)
-        });
-        Instant::now() + self.job.agent.limits.time.saturating_sub(ran)
+        Instant::now() + self.job.agent.limits.time.saturating_sub(self.job.ran.unwrap_or_default())
     }
 
     fn take_answer(&self, ladder: &mut Ladder, sent: Sent) {

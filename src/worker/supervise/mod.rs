@@ -39,8 +39,8 @@ pub(super) struct Job {
     token: Option<String>,
     token_hash: [u8; 32],
     stored: Stored,
-    /// When the container started, if it did in a former life.
-    ran_since: Option<time::OffsetDateTime>,
+    /// How long the container had run when it was adopted, if it was started in a former life.
+    ran: Option<Duration>,
     /// The rung that a stop had reached in a former life.
     step: Option<Step>,
     /// When this life of the worker took the run.
@@ -56,7 +56,7 @@ impl Job {
             token_hash: token_hash(&token),
             token: Some(token),
             stored: Stored::default(),
-            ran_since: None,
+            ran: None,
             step: None,
             taken_at: clock::now(),
         }
@@ -73,7 +73,7 @@ impl Job {
             token: None,
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
-            ran_since: adopted.started_at,
+            ran: adopted.ran,
             step: adopted.step,
             taken_at: clock::now(),
         }

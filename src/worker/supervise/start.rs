@@ -93,7 +93,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Found { container, .. }) => return Container::There(container),
-                None if self.job.ran_since.is_some() => return Container::Gone,
+                None if self.job.ran.is_some() => return Container::Gone,
                 None => return Container::NeverStarted("The worker was restarted before the start.".into()),
             }
         }
