@@ -113,7 +113,7 @@ impl<'a> Real<'a> {
             Step::SettleLost(worker, run) => {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
                 let proof = evidence(Rung::Absent);
-                Answer::Done(self.db.settle_lost(WORKERS[worker], run, "x", &proof).await.unwrap())
+                Answer::Done(self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await.unwrap())
             }
             Step::MarkRunning(lease)
             | Step::Progress(lease)
