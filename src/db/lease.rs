@@ -1,7 +1,7 @@
 //! What a worker may do to a run: take it, keep it, say how it goes, end it. Everything but the taking
 //! needs the [`Lease`], and is refused when its fence is no longer the run's.
 
-use time::OffsetDateTime;
+use std::time::Duration;
 
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
@@ -18,7 +18,7 @@ pub struct Lease {
 
 impl Lease {
     /// Leases last this long unless renewed.
-    pub const LASTS: std::time::Duration = std::time::Duration::from_secs(30);
+    pub const LASTS: Duration = Duration::from_secs(30);
 
     /// The run.
     pub fn run(&self) -> RunId {
@@ -62,8 +62,8 @@ pub struct Adopted {
     pub stderr_lines: i64,
     /// SHA-256 of the token that the container presents at its gate.
     pub gate_token_hash: Vec<u8>,
-    /// When the container started, if it did.
-    pub started_at: Option<OffsetDateTime>,
+    /// How long ago the container started, if it did; by Postgres's clock, since ours may be another one than then.
+    pub ran: Option<Duration>,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
     /// The rung that a former life had reached.
@@ -99,7 +99,7 @@ struct ClaimRow {
     stdout_lines: i64,
     stderr_lines: i64,
     gate_token_hash: Vec<u8>,
-    started_at: Option<OffsetDateTime>,
+    ran_s: Option<f64>,
     wish_mode: Option<String>,
     stop_step: Option<String>,
     name: String,
@@ -139,7 +139,7 @@ impl ClaimRow {
             stdout_lines: self.stdout_lines,
             stderr_lines: self.stderr_lines,
             gate_token_hash: self.gate_token_hash,
-            started_at: self.started_at,
+            ran: self.ran_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or_default()),
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
             step: self.stop_step.map(|word| word.parse()).transpose()?,
         })
@@ -148,7 +148,9 @@ impl ClaimRow {
 
 impl Db {
     /// Takes the oldest queued run, if there is one, in one short statement that no other worker's claim waits
-    /// for. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
+    /// for. None while the queue is held, the red handle is pulled, or the worker is drained; runs that a stop of many
+    /// is just about to take aren't taken either. Whoever changes any of that waits for claims under way, and claims
+    /// wait for them, so none slips through. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -156,15 +158,21 @@ impl Db {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
-                r#"with next as (
+                r#"with free as (
+                       select coalesce(stopping_upto, 0) as from_here from fleet
+                       where held_at is null and gates_closed_at is null for share),
+                   willing as (select name from workers where name = $1 and drained_at is null for share),
+                   next as (
                        select id from runs where state = 'queued' and wish = 'run'
+                         and id > (select from_here from free) and exists (select from willing)
                        order by id limit 1 for update skip locked)
                    update runs r set
                        state = 'starting', worker = $1, fence = r.fence + 1, gate_token_hash = $2,
                        lease_until = now() + interval '30 s', waits_because = null, trouble = null
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
+                             extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
@@ -194,7 +202,8 @@ impl Db {
                    where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
+                             extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,

@@ -5,15 +5,21 @@ mod audit;
 mod checkup;
 mod events;
 mod findings;
+mod fleet;
+mod handle;
+mod host_stop;
 mod lease;
+mod receipts;
 mod runs;
 mod seed;
 mod sessions;
+mod stops;
 mod users;
 mod workers;
 
+use std::cell::Cell;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -22,10 +28,14 @@ use sqlx::{ConnectOptions, Connection, Executor};
 pub use audit::AuditLine;
 pub use checkup::{Checkup, checkup};
 pub use events::Batch;
+pub use fleet::{Signed, Standing};
+pub use handle::{GatesClosed, Keeper};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
+pub use receipts::Matches;
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
 pub use sessions::SessionHash;
+pub use stops::{Begun, Click, Tell, Written};
 pub use users::{Credentials, Superuser, UserLine, Visitor};
 pub use workers::{FleetNow, QueueDepth};
 
@@ -107,11 +117,26 @@ impl From<sqlx::Error> for Error {
 /// The result of every method here.
 pub type Result<T> = std::result::Result<T, Error>;
 
+tokio::task_local! {
+    /// How long what this task asks may still take.
+    static LEFT: Cell<Duration>;
+}
+
+/// Lets all statements of `work` take no longer than this, together.
+pub async fn together<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    LEFT.scope(Cell::new(limit), work).await
+}
+
 /// Runs statements within the deadline.
 async fn within<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    match tokio::time::timeout(DEADLINE, work).await {
+    let limit = LEFT.try_with(Cell::get).unwrap_or(DEADLINE).min(DEADLINE);
+    let began = Instant::now();
+    let done = tokio::time::timeout(limit, work).await;
+    // Most tasks have no limit on the whole.
+    let _ = LEFT.try_with(|left| left.set(left.get().saturating_sub(began.elapsed())));
+    match done {
         Ok(done) => done.map_err(Error::from),
-        Err(_) => Err(Error::Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))),
+        Err(_) => Err(Error::Unavailable(format!("no answer within {} ms", limit.as_millis()))),
     }
 }
 
@@ -129,9 +154,11 @@ impl Db {
                 Role::Worker => "signalbox work",
             })
             .log_statements(tracing::log::LevelFilter::Off);
+        // A statement that we have given up is given up by Postgres too; else those that wait for a lock pile up there, a
+        // connection each, and are carried out when nobody wants them any more.
         let set_role = match role {
-            Role::Web => "set role signalbox_web",
-            Role::Worker => "set role signalbox_worker",
+            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'",
+            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'",
         };
         let pool = PgPoolOptions::new()
             .max_connections(size)

@@ -126,6 +126,19 @@ impl Db {
         Ok(Page::from_rows(lines, cursor, |line: &RunLine| line.id.0))
     }
 
+    /// These runs, those that are there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn runs_of(&self, _by: &Superuser, runs: &[RunId]) -> Result<Vec<RunLine>> {
+        let mut found = Vec::new();
+        for some in runs.chunks(PAGE_SIZE) {
+            let ids: Vec<i64> = some.iter().map(|run| run.0).collect();
+            found.extend(lines!(&self.pool, "r.id = any($2)", "asc", &ids));
+        }
+        found.into_iter().map(RunLine::try_from).collect()
+    }
+
     /// The newest runs that workers hold or held when they fell silent, at most [`PAGE_SIZE`] and one.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod event;
 pub mod found;
 pub mod page;
 pub mod run;
+pub mod stop;
 pub mod text;
 pub mod user;
 pub mod worker;

@@ -94,13 +94,14 @@ fn show_run(
         State::Lost => Some(LOOKS_AGAIN_S.1),
         State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
     };
+    let kept_waiting = frame.keeps_waiting();
     page::show(&RunPage {
         frame,
         lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
         since: since(&run, now),
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),
-        says: says(&run),
+        says: says(&run, kept_waiting),
         confirmed: run
             .evidence
             .as_ref()
@@ -137,13 +138,13 @@ fn since(run: &Run, now: time::OffsetDateTime) -> String {
 }
 
 /// Why it is so, in the words of whoever knows.
-fn says(run: &Run) -> Vec<String> {
+fn says(run: &Run, kept_waiting: Option<String>) -> Vec<String> {
     let mut says = Vec::new();
     match run.state {
-        State::Queued => says.push(match &run.waits_because {
-            Some(why) => why.clone(),
-            None => "Waits for a worker.".to_owned(),
-        }),
+        State::Queued => {
+            let why = kept_waiting.or_else(|| run.waits_because.clone());
+            says.push(why.unwrap_or_else(|| "Waits for a worker.".to_owned()));
+        }
         State::Lost => says.push(format!(
             "{} What became of its container isn’t known until the worker is back.",
             run.trouble.as_deref().unwrap_or("Its worker fell silent.")
@@ -188,10 +189,10 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
 }
 
 /// Reasons within a thumb's reach.
-const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
+pub(crate) const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
 
 /// The longest reason, in characters.
-const REASON_MAX: usize = 500;
+pub(crate) const REASON_MAX: usize = 500;
 
 /// What a person says when they stop a run.
 #[derive(Deserialize, Default)]

@@ -29,17 +29,17 @@ async fn obey(worker: &Worker) -> Result<(), Unavailable> {
     loop {
         let letters = inbox.next(again).await?;
         again = again && !letters.is_empty();
-        for letter in letters {
+        for letter in &letters {
             if let Some(Command::Stop(run, mode)) = letter.command {
                 // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
                 worker.roster.order(run, Order { mode, cause: Cause::Wish });
             }
-            inbox.done(&letter).await?;
         }
+        inbox.done(&letters).await?;
     }
 }
 
-/// Wakes up for queued runs, for ever.
+/// Wakes up for queued runs, and looks at once when there is much to stop, for ever.
 pub(super) async fn notices(worker: &Worker) {
     loop {
         if let Err(error) = listen(worker).await {
@@ -51,11 +51,14 @@ pub(super) async fn notices(worker: &Worker) {
 
 async fn listen(worker: &Worker) -> Result<(), Unavailable> {
     let mut notices = worker.parts.queue.notices().await?;
-    // What was queued before we listened.
+    // What was queued or wished before we listened.
     worker.wake.notify_one();
+    worker.look.notify_one();
     loop {
-        if let Notice::Queued(_) = notices.next().await? {
-            worker.wake.notify_one();
+        match notices.next().await? {
+            Notice::Queued(_) => worker.wake.notify_one(),
+            Notice::Stopping => worker.look.notify_one(),
+            Notice::Changed(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Redis only makes it look sooner.
 
 mod adopt;
+mod handle;
 mod inbox;
 pub mod ladder;
 pub mod lines;
@@ -95,10 +96,15 @@ struct Worker {
     upstream: Upstream,
     /// Something may be waiting.
     wake: Notify,
+    /// There may be much to stop.
+    look: Notify,
+    gates: handle::Gates,
     /// Why the engine can't be used, if it can't.
     engine_down: Mutex<Option<String>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     supervisors: TaskTracker,
+    /// What `stop-all` did here.
+    notes: notes::Notes,
 }
 
 /// Takes runs and supervises them until told to leave; says through `ready` when it has registered.
@@ -115,13 +121,20 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         roster: Arc::default(),
         upstream,
         wake: Notify::new(),
+        look: Notify::new(),
+        gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         notices,
         supervisors: TaskTracker::new(),
+        notes: notes::Notes::default(),
     });
     let host = pulse::host(&worker);
+    let begin = async {
+        pulse::register(&worker, &host).await;
+        handle::begin(&worker).await;
+    };
     tokio::select! {
-        () = pulse::register(&worker, &host) => {}
+        () = begin => {}
         () = leave.hand_over.cancelled() => return Ok(()),
     }
     // Nobody may be listening any more; that is fine.
@@ -130,6 +143,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = pulse::heartbeats(&worker, &host) => {}
         () = pulse::renewals(&worker) => {}
         () = pulse::fence(&worker) => {}
+        () = handle::watch(&worker) => {}
         () = inbox::commands(&worker) => {}
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}
@@ -178,8 +192,16 @@ async fn look_for_work(worker: &Arc<Worker>) {
             }
             () = worker.wake.notified() => {}
         }
-        if let Err(error) = worker.take_runs().await {
-            tracing::warn!(%error, "can't look for runs");
+        match notes::report(worker).await {
+            Ok(true) => {
+                if let Err(error) = worker.take_runs().await {
+                    tracing::warn!(%error, "can't look for runs");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what stop-all did here can't be reported, so nothing is taken")
+            }
         }
     }
 }
@@ -189,9 +211,14 @@ impl Worker {
         &self.parts.settings.name
     }
 
+    /// This worker's own folder.
+    fn dir(&self) -> PathBuf {
+        self.parts.settings.dir.join(self.name())
+    }
+
     /// The run's own folder, mounted into its container.
     fn run_dir(&self, run: RunId) -> PathBuf {
-        self.parts.settings.dir.join(self.name()).join("runs").join(run.to_string())
+        self.dir().join("runs").join(run.to_string())
     }
 
     /// Tells whoever listens, when there is time for it.

@@ -62,7 +62,11 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     let exit = match engine.inspect(&found.container).await? {
         Status::Alive => anyhow::bail!("it is still alive"),
         Status::Exited(exit) => Some(exit),
-        Status::Created | Status::Absent => None,
+        Status::Created | Status::Absent => {
+            // Before anything is said of it: until it is gone, a start that somebody asked for may still come through.
+            engine.remove(&found.container).await?;
+            None
+        }
     };
     let cgroup = match engine.left(&found.container).await {
         Left::Alive(n) => anyhow::bail!("{n} of its processes are alive"),

@@ -42,6 +42,9 @@ pub(crate) struct TestApp {
     pub(crate) fleet: String,
     /// The URL of the test's own database.
     pub(crate) database_url: String,
+    /// Where its Redis is.
+    pub(crate) redis_url: String,
+    postgres: String,
     sql: PgPool,
     shutdown: CancellationToken,
     server: Option<JoinHandle<std::io::Result<()>>>,
@@ -50,8 +53,12 @@ pub(crate) struct TestApp {
 /// What a test may want otherwise.
 #[derive(Default)]
 pub(crate) struct Wants {
-    /// Another Postgres for the server than the test's own database.
+    /// Another database for the server than the test's own.
     pub(crate) database_url: Option<String>,
+    /// Another Postgres to make the test's database on.
+    pub(crate) postgres: Option<String>,
+    /// The server's way to the test's database, when it isn't the straight one.
+    pub(crate) way: Option<SocketAddr>,
     /// Another Redis.
     pub(crate) redis_url: Option<String>,
     /// A public origin; otherwise it is the loopback address.
@@ -65,22 +72,31 @@ fn variable(name: &str, otherwise: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
 }
 
-fn server_url() -> Url {
-    variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5599/postgres").parse().unwrap()
+/// Where tests have their databases.
+pub(crate) fn postgres_url() -> String {
+    variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5599/postgres")
 }
 
 pub(crate) fn redis_url() -> String {
     variable("REDIS_URL", "redis://127.0.0.1:6399")
 }
 
-fn url_of(database: &str) -> String {
-    let mut url = server_url();
+fn url_of(server: &str, database: &str) -> String {
+    let mut url: Url = server.parse().unwrap();
     url.set_path(database);
     url.into()
 }
 
-async fn maintenance() -> PgConnection {
-    PgConnection::connect(&url_of("postgres")).await.unwrap()
+/// This URL, by way of another address.
+pub(crate) fn by_way_of(url: &str, address: SocketAddr) -> String {
+    let mut url: Url = url.parse().unwrap();
+    url.set_host(Some(&address.ip().to_string())).unwrap();
+    url.set_port(Some(address.port())).unwrap();
+    url.into()
+}
+
+async fn maintenance(server: &str) -> PgConnection {
+    PgConnection::connect(&url_of(server, "postgres")).await.unwrap()
 }
 
 async fn execute(connection: &mut PgConnection, statement: String) {
@@ -94,7 +110,7 @@ fn random() -> String {
 }
 
 /// A database with the schema and nothing in it, copied from one that is made once for each set of migrations.
-async fn fresh_database() -> String {
+async fn fresh_database(server: &str) -> String {
     let migrations = sqlx::migrate!();
     let version: String = migrations
         .iter()
@@ -102,13 +118,13 @@ async fn fresh_database() -> String {
         .fold(0_u64, |all, byte| all.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte))
         .to_string();
     let (template, database) = (format!("it_template_{version}"), format!("it_{}", random()));
-    let mut connection = maintenance().await;
+    let mut connection = maintenance(server).await;
     sqlx::query("select pg_advisory_lock(7268)").execute(&mut connection).await.unwrap();
     let there = sqlx::query("select 1 from pg_database where datname = $1 and datistemplate").bind(&template);
     if there.fetch_optional(&mut connection).await.unwrap().is_none() {
         execute(&mut connection, format!("drop database if exists {template}")).await;
         execute(&mut connection, format!("create database {template}")).await;
-        Db::migrate(&url_of(&template)).await.unwrap();
+        Db::migrate(&url_of(server, &template)).await.unwrap();
         execute(&mut connection, format!("alter database {template} is_template true")).await;
     }
     execute(&mut connection, format!("create database {database} template {template}")).await;
@@ -123,14 +139,16 @@ impl TestApp {
 
     /// A server with something different about it.
     pub(crate) async fn start_with(wants: Wants) -> Self {
-        let (database, fleet) = (fresh_database().await, format!("it-{}", random()));
-        let database_url = url_of(&database);
-        let served_url = wants.database_url.as_deref().unwrap_or(&database_url);
+        let postgres = wants.postgres.unwrap_or_else(postgres_url);
+        let (database, fleet) = (fresh_database(&postgres).await, format!("it-{}", random()));
+        let database_url = url_of(&postgres, &database);
+        let straight = wants.database_url.unwrap_or_else(|| database_url.clone());
+        let served_url = wants.way.map_or(straight.clone(), |way| by_way_of(&straight, way));
         let redis = wants.redis_url.unwrap_or_else(redis_url);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let site = Site {
-            db: Db::new(served_url, Role::Web, 5).unwrap(),
+            db: Db::new(&served_url, Role::Web, 5).unwrap(),
             queue: Queue::new(&redis, &fleet).unwrap(),
             origin: wants
                 .origin
@@ -149,6 +167,8 @@ impl TestApp {
             worker_db: Db::new(&database_url, Role::Worker, 5).unwrap(),
             queue: Queue::new(&redis, &fleet).unwrap(),
             fleet,
+            redis_url: redis,
+            postgres,
             sql: PgPoolOptions::new().max_connections(3).connect_lazy(&database_url).unwrap(),
             database_url,
             shutdown,
@@ -209,6 +229,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         self.shutdown.cancel();
         let (server, url, fleet) = (self.server.take(), self.database_url.clone(), self.fleet.clone());
+        let postgres = self.postgres.clone();
         // A thread of its own, because the test's runtime stands still while something is dropped.
         let tidy = std::thread::spawn(move || {
             if let Some(server) = server {
@@ -217,7 +238,7 @@ impl Drop for TestApp {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let database = url.rsplit('/').next().unwrap_or_default();
-                let mut connection = maintenance().await;
+                let mut connection = maintenance(&postgres).await;
                 execute(&mut connection, format!("drop database if exists {database} with (force)")).await;
                 forget(&fleet).await;
             });

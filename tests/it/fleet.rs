@@ -14,7 +14,7 @@ use signalbox::worker::{self, Leave, Parts, Times};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, Wants};
 use crate::scripted::Scripted;
 
 /// The longest that anything here may take.
@@ -36,7 +36,11 @@ pub(crate) struct Working {
 
 impl Fleet {
     pub(crate) async fn new() -> Self {
-        let app = TestApp::start().await;
+        Self::with(Wants::default()).await
+    }
+
+    pub(crate) async fn with(wants: Wants) -> Self {
+        let app = TestApp::start_with(wants).await;
         let by = app.proof().await;
         let dir = std::env::temp_dir().join(&app.fleet);
         Self { app, engine: Scripted::default(), by, dir }
@@ -74,7 +78,7 @@ impl Fleet {
 
     /// Starts a worker; its handles on the stores are made anew, inside its own runtime.
     pub(crate) async fn worker_with(&self, parts: Parts) -> Working {
-        let (url, redis) = (self.app.database_url.clone(), crate::app::redis_url());
+        let (url, redis) = (self.app.database_url.clone(), self.app.redis_url.clone());
         self.worker_at(parts, &url, &redis).await
     }
 
@@ -122,6 +126,11 @@ impl Fleet {
         }
     }
 
+    /// What a click that stops many has in common, when nothing about it matters.
+    pub(crate) fn click(mode: StopMode) -> signalbox::db::Click<'static> {
+        signalbox::db::Click { once: None, mode, reason: "", device: None, address: None }
+    }
+
     pub(crate) async fn run(&self, run: RunId) -> Run {
         self.app.db.run(&self.by, run).await.unwrap()
     }
@@ -134,9 +143,12 @@ impl Fleet {
     pub(crate) async fn until(&self, run: RunId, what: &str, so: impl Fn(&Run) -> bool) -> Run {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let found = self.run(run).await;
-            if so(&found) {
-                return found;
+            // A store that a test has just put back may hang up once more.
+            let found = self.app.db.run(&self.by, run).await;
+            match found {
+                Ok(found) if so(&found) => return found,
+                Ok(_) | Err(signalbox::db::Error::Unavailable(_)) => {}
+                Err(ref error) => panic!("{error}"),
             }
             assert!(Instant::now() < deadline, "run {run} isn't {what}: {found:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;

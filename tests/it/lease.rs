@@ -157,6 +157,27 @@ async fn a_stop_wished_after_the_proof_of_a_lost_run_did_not_terminate_it() {
 }
 
 #[tokio::test]
+async fn a_container_that_never_started_is_gone_before_its_lost_run_is_settled() {
+    let fleet = Fleet::new().await;
+    let run = fleet.start("x").await;
+    fleet.claim("w1").await;
+    lapse(&fleet).await;
+    fleet.app.db.lose_lapsed().await.unwrap();
+    fleet.engine.plant_unstarted(run.0);
+    fleet.engine.keeps(true);
+    let _worker = fleet.worker("w1").await;
+    // The worker takes others only after it has swept.
+    let other = fleet.start("y").await;
+    fleet.until_running(other).await;
+    assert_eq!(fleet.run(run).await.state, State::Lost, "a start may still come through");
+    fleet.engine.keeps(false);
+    // Every 2 s while something of its own is lost.
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, fleet.engine.made(run.0)), (Some(Outcome::Failed), 1));
+    assert!(!fleet.engine.known().contains(&run.0));
+}
+
+#[tokio::test]
 async fn a_worker_whose_lease_is_taken_stops_the_container() {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("w1").await;

@@ -121,6 +121,19 @@ async fn fill(app: &TestApp) -> Vec<i64> {
             sqlx::query(sqlx::AssertSqlSafe(insert)).bind(&worst).execute(app.sql()).await.unwrap();
         }
     }
+    for change in [
+        "update fleet set held_at = now() - interval '2 days', held_by = $1, held_why = $1",
+        "update workers set drained_at = now(), drained_by = $1, drained_why = $1",
+        "insert into stops (kind, filter, takes_queued, upto, mode, reason, by_id, by_name)
+         select kind, case kind when 'filter' then 'queued' end, true, 3, 'force', $1, id, $1
+         from users, unnest(array['selected', 'filter', 'everything']) kind where name = 'ada'",
+        "insert into stop_runs (stop_id, run_id, met)
+         select s.id, r.id, case r.state when 'ended' then 'over' else 'wished' end from stops s, runs r where $1 <> ''",
+        "update stops set written_at = now(), over = 5 where $1 <> ''",
+        "update fleet set gates_closed_at = now(), gates_closed_by = $1, handle = 3",
+    ] {
+        sqlx::query(change).bind(&worst).execute(app.sql()).await.unwrap();
+    }
     app.db.note_at_the_door(&worst, &worst, Some(&worst)).await.unwrap();
     runs
 }
@@ -134,17 +147,27 @@ async fn nothing_hostile_acts_on_any_page() {
     let mut paths: Vec<String> = [
         "/",
         "/?state=lost",
+        "/?pick=1",
         "/runs/new",
         "/workers",
         "/agents",
         "/agents/claude-code/ladder",
+        "/found",
         "/health",
         "/audit",
+        "/account",
+        "/stops",
+        "/stops/1",
+        "/stops/2",
+        "/stops/3",
+        "/stops/new?state=all",
+        "/hold",
+        "/handle/leave",
     ]
-    .into_iter()
-    .chain(["/found", "/account"])
     .map(str::to_owned)
-    .collect();
+    .into();
+    let each: Vec<String> = runs.iter().map(|run| format!("run={run}")).collect();
+    paths.push(format!("/stops/new?{}", each.join("&")));
     for run in &runs {
         paths.extend(["", "/terminate", "?event=4", "?before=3"].map(|end| format!("/runs/{run}{end}")));
         paths.push(format!("/runs/new?like={run}"));
@@ -157,6 +180,12 @@ async fn nothing_hostile_acts_on_any_page() {
         }
         check(&path, &page);
     }
+    // The question is put only while the handle isn't pulled.
+    assert_eq!(ada.get("/handle").await.header("location"), Some("/stops/3"));
+    let left = "update fleet set gates_closed_at = null, gates_closed_by = null";
+    sqlx::query(left).execute(app.sql()).await.unwrap();
+    check("/handle", &ada.get("/handle").await);
+    check("/handle/leave, half left", &ada.get("/handle/leave").await);
     let shown = ada.get(&format!("/runs/{}", runs[1])).await;
     assert!(shown.body.contains("&#60;script&#62;alert(1)") && shown.body.contains("⟨U+202E⟩"));
 }

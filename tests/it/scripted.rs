@@ -60,6 +60,8 @@ struct World {
     stuck_now: usize,
     /// Starting fails with this.
     refuses: Option<String>,
+    /// Removing fails.
+    keeps: bool,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
 }
@@ -126,6 +128,10 @@ impl Scripted {
         self.change(|world| world.loses_answers = loses);
     }
 
+    pub(crate) fn keeps(&self, keeps: bool) {
+        self.change(|world| world.keeps = keeps);
+    }
+
     /// The signals that a run's container was sent, ignored ones included.
     pub(crate) fn signals(&self, run: i64) -> Vec<&'static str> {
         let world = self.world.lock().unwrap();
@@ -167,6 +173,11 @@ impl Scripted {
     /// A container that nobody's run owns.
     pub(crate) fn plant(&self, run: i64) {
         self.change(|world| world.make(run, 1, Status::Alive));
+    }
+
+    /// A container that was made and never started.
+    pub(crate) fn plant_unstarted(&self, run: i64) {
+        self.change(|world| world.make(run, 1, Status::Created));
     }
 
     /// The container vanishes behind everybody's back.
@@ -321,6 +332,9 @@ impl Engine for Scripted {
 
     async fn remove(&self, container: &str) -> Result<()> {
         self.reach("remove", |world| {
+            if world.keeps {
+                return Err(Error::Unavailable("it keeps what it has".into()));
+            }
             match world.containers.get(container).map(|container| &container.found.status) {
                 Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
                 _ => world.containers.remove(container),

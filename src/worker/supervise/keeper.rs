@@ -1,6 +1,6 @@
 //! The keeper of a run's gate: closes it at the first order, whatever the engine is doing or not doing just then.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::model::run::RunId;
 pub(super) struct Keeper<'a> {
     run: RunId,
     worker: &'a str,
-    gate: Mutex<Option<Gate>>,
+    gate: Mutex<Option<Arc<Gate>>>,
     report: watch::Sender<Report>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Takes an open gate into its keeping.
-    pub(super) fn take(&self, gate: Gate) {
+    pub(super) fn take(&self, gate: Arc<Gate>) {
         *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate);
     }
 

@@ -7,6 +7,7 @@ mod live;
 mod start;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -16,6 +17,7 @@ use super::Worker;
 use super::pump::Stored;
 use super::reporter::{self, Report};
 use super::roster::Order;
+use crate::clock;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
 use crate::gate::{Credential, Gate};
@@ -37,10 +39,12 @@ pub(super) struct Job {
     token: Option<String>,
     token_hash: [u8; 32],
     stored: Stored,
-    /// When the container started, if it did in a former life.
-    ran_since: Option<time::OffsetDateTime>,
+    /// How long the container had run when it was adopted, if it was started in a former life.
+    ran: Option<Duration>,
     /// The rung that a stop had reached in a former life.
     step: Option<Step>,
+    /// When this life of the worker took the run.
+    taken_at: time::OffsetDateTime,
 }
 
 impl Job {
@@ -52,8 +56,9 @@ impl Job {
             token_hash: token_hash(&token),
             token: Some(token),
             stored: Stored::default(),
-            ran_since: None,
+            ran: None,
             step: None,
+            taken_at: clock::now(),
         }
     }
 
@@ -68,8 +73,9 @@ impl Job {
             token: None,
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
-            ran_since: adopted.started_at,
+            ran: adopted.ran,
             step: adopted.step,
+            taken_at: clock::now(),
         }
     }
 
@@ -147,11 +153,13 @@ impl Supervisor<'_> {
         if self.job.token.is_some() {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
-        if self.order().is_none() {
+        if self.order().is_none() && !self.worker.gates.are_closed() {
             let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
             let holds = move || roster.holds(run, Lease::LASTS);
             let credential = Credential::new(self.job.token_hash, holds);
-            self.keeper.take(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            let gate = Arc::new(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            self.worker.gates.keep(&gate);
+            self.keeper.take(gate);
             // An order that came meanwhile found nothing to close.
             if let Some(order) = self.order() {
                 self.obey(order);

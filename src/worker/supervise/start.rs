@@ -27,6 +27,9 @@ impl Supervisor<'_> {
             self.obey(order);
             return Container::NeverStarted("Stopped before it started.".into());
         }
+        if self.worker.gates.are_closed() {
+            return Container::NeverStarted("The red handle is pulled.".into());
+        }
         let cell = Cell {
             run: self.job.lease.run().0,
             fence: self.job.lease.fence(),
@@ -90,7 +93,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Found { container, .. }) => return Container::There(container),
-                None if self.job.ran_since.is_some() => return Container::Gone,
+                None if self.job.ran.is_some() => return Container::Gone,
                 None => return Container::NeverStarted("The worker was restarted before the start.".into()),
             }
         }

@@ -1,0 +1,120 @@
+//! Redis killed, frozen, emptied, full, read-only, behind another password: stops and starts go on by Postgres alone.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use signalbox::model::run::{State, Step};
+use tokio::time::Instant;
+
+use super::own::OwnRedis;
+use super::{BACK, pages, start, started, stop};
+use crate::app::Wants;
+use crate::fleet::{Fleet, until};
+
+/// Runs a fleet on a Redis of its own. Under the fault a run is stopped and another one started; after it all is as it was.
+async fn runs_go_on(fault: impl AsyncFnOnce(&mut OwnRedis), repair: impl AsyncFnOnce(&mut OwnRedis)) {
+    let mut redis = OwnRedis::start();
+    let fleet = Fleet::with(Wants { redis_url: Some(redis.url()), ..Wants::default() }).await;
+    let _worker = fleet.worker("w1").await;
+    let ada = fleet.app.superuser().await;
+    let first = fleet.start("x").await;
+    fleet.until_running(first).await;
+
+    fault(&mut redis).await;
+    assert_eq!(stop(&ada, first, "force", "").await.status, 303);
+    let second = started(&start(&ada, "y", "once-1").await);
+    assert_eq!(started(&start(&ada, "y", "once-1").await), second, "the same form");
+    for (page, answer) in pages(&ada).await {
+        assert_eq!(answer.status, 200, "{page}");
+    }
+    let over = fleet.over_by_then(first).await;
+    fleet.assert_stopped_once(&over).await;
+    assert_eq!(over.evidence.unwrap().step, Step::Sigkill);
+    let running = fleet.until_running(second).await;
+    assert_eq!((running.fence, fleet.engine.made(second.0)), (1, 1));
+
+    repair(&mut redis).await;
+    let began = Instant::now();
+    until("back", async || fleet.app.queue.ping().await.is_ok()).await;
+    stop(&ada, second, "force", "").await;
+    let over = fleet.over_by_then(second).await;
+    fleet.assert_stopped_once(&over).await;
+    until("read", async || fleet.app.queue.commands_waiting("w1").await.is_ok_and(|n| n == 0)).await;
+    assert!(began.elapsed() < 2 * BACK, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn redis_killed_and_restarted_empty_loses_nothing() {
+    runs_go_on(async |redis| redis.kill(), async |redis| redis.start_again()).await;
+}
+
+#[tokio::test]
+async fn redis_frozen_keeps_nobody_waiting() {
+    let freeze = async |redis: &mut OwnRedis| redis.signal(Signal::SIGSTOP);
+    runs_go_on(freeze, async |redis| redis.signal(Signal::SIGCONT)).await;
+}
+
+#[tokio::test]
+async fn redis_out_of_memory_takes_no_command_and_none_is_missed() {
+    let fill = async |redis: &mut OwnRedis| {
+        redis.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+        redis.tell(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    };
+    runs_go_on(fill, async |redis| redis.tell(&["CONFIG", "SET", "maxmemory", "0"]).await).await;
+}
+
+#[tokio::test]
+async fn redis_read_only_takes_no_command_and_none_is_missed() {
+    let follow = async |redis: &mut OwnRedis| redis.tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    runs_go_on(follow, async |redis| redis.tell(&["REPLICAOF", "NO", "ONE"]).await).await;
+}
+
+#[tokio::test]
+async fn redis_behind_another_password_is_done_without() {
+    let lock = async |redis: &mut OwnRedis| {
+        redis.tell(&["CONFIG", "SET", "requirepass", "another"]).await;
+        redis.tell_as("another", &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        redis.tell_as("another", &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    };
+    let unlock =
+        async |redis: &mut OwnRedis| redis.tell_as("another", &["CONFIG", "SET", "requirepass", ""]).await;
+    runs_go_on(lock, unlock).await;
+}
+
+#[tokio::test]
+async fn redis_flushed_in_a_loop_loses_no_stop_and_no_start() {
+    let redis = OwnRedis::start();
+    let fleet = Fleet::with(Wants { redis_url: Some(redis.url()), ..Wants::default() }).await;
+    let _worker = fleet.worker("w1").await;
+    let ada = fleet.app.superuser().await;
+    let flush = async {
+        loop {
+            redis.tell(&["FLUSHALL"]).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let live = async {
+        for n in 0..3 {
+            let run = started(&start(&ada, "x", &format!("once-{n}")).await);
+            fleet.until(run, "running", |run| run.state == State::Running).await;
+            assert_eq!(stop(&ada, run, "force", "").await.status, 303);
+            let over = fleet.over_by_then(run).await;
+            fleet.assert_stopped_once(&over).await;
+        }
+    };
+    tokio::select! { () = flush => {}, () = live => {} }
+}
+
+#[tokio::test]
+async fn somebody_who_never_answers_where_redis_should_be_is_done_without() {
+    let (_listener, hung) = crate::app::hung_server();
+    let redis_url = Some(format!("redis://127.0.0.1:{hung}"));
+    let fleet = Fleet::with(Wants { redis_url, ..Wants::default() }).await;
+    let _worker = fleet.worker("w1").await;
+    let ada = fleet.app.superuser().await;
+    let run = started(&start(&ada, "x", "once").await);
+    fleet.until_running(run).await;
+    assert_eq!(stop(&ada, run, "force", "").await.status, 303);
+    let over = fleet.over_by_then(run).await;
+    fleet.assert_stopped_once(&over).await;
+}
