@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use signalbox::engine::{About, Cell, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+use signalbox::engine::{About, Cell, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
 use tokio::sync::watch;
 
 /// What containers of the engine do.
@@ -25,10 +25,15 @@ pub(crate) struct Script {
     pub(crate) last_words: Option<String>,
 }
 
+/// What a program beside an agent says; none: it hangs, and the engine with it.
+type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
+
 struct Container {
     found: Found,
     script: Script,
     signals: Vec<&'static str>,
+    /// Programs that were run and signals that were sent, in their order.
+    log: Vec<String>,
 }
 
 #[derive(Default)]
@@ -43,6 +48,7 @@ struct World {
     refuses: Option<String>,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
+    exec: Option<Exec>,
 }
 
 /// The engine; clones share one world, as two lives of a worker share one engine.
@@ -80,6 +86,17 @@ impl Scripted {
 
     pub(crate) fn loses_answers(&self, loses: bool) {
         self.change(|world| world.loses_answers = loses);
+    }
+
+    /// What programs beside agents say from now on; without this there are none.
+    pub(crate) fn exec(&self, exec: impl Fn(&[&str]) -> Option<Executed> + Send + Sync + 'static) {
+        self.change(|world| world.exec = Some(Arc::new(exec)));
+    }
+
+    /// The programs that were run beside a run, and the signals that it was sent.
+    pub(crate) fn log(&self, run: i64) -> Vec<String> {
+        let world = self.world.lock().unwrap();
+        world.containers.get(&name(run)).map(|container| container.log.clone()).unwrap_or_default()
     }
 
     /// The signals that a run's container was sent, ignored ones included.
@@ -146,7 +163,7 @@ impl World {
     fn make(&mut self, run: i64, fence: i64, status: Status) {
         let found = Found { container: name(run), run, fence, status };
         let script = self.script.clone();
-        self.containers.insert(name(run), Container { found, script, signals: Vec::new() });
+        self.containers.insert(name(run), Container { found, script, signals: Vec::new(), log: Vec::new() });
         self.made.push(run);
     }
 
@@ -185,6 +202,7 @@ impl Engine for Scripted {
                 return Err(Error::NotRunning);
             }
             container.signals.push(signal.name());
+            container.log.push(signal.name().to_owned());
             if !container.script.ignores.contains(signal.name()) {
                 let code = match signal {
                     Signal::Int => 1,
@@ -198,6 +216,22 @@ impl Engine for Scripted {
             }
             Ok(())
         })
+    }
+
+    async fn exec(&self, container: &str, argv: &[&str], _: usize, _: Duration) -> Result<Executed> {
+        let said = self.reach(|world| {
+            let exec = world.exec.clone();
+            let container = world.container(container)?;
+            if container.found.status != Status::Alive {
+                return Err(Error::NotRunning);
+            }
+            container.log.push(argv.join(" "));
+            exec.map(|exec| exec(argv)).ok_or_else(|| Error::Refused("it has no programs".into()))
+        })?;
+        match said {
+            Some(executed) => Ok(executed),
+            None => std::future::pending().await,
+        }
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {
