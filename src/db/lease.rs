@@ -79,6 +79,8 @@ pub struct Held {
     pub fence: i64,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// Whether its work is still to be saved before the first signal.
+    pub save: bool,
 }
 
 /// A lease that was renewed.
@@ -199,7 +201,7 @@ impl Db {
     pub async fn held_by(&self, worker: &str) -> Result<Vec<Held>> {
         let rows = within(
             sqlx::query!(
-                "select id, state, fence, wish_mode from runs
+                "select id, state, fence, wish_mode, wish_save, stop_step, work_saved_at from runs
                  where worker = $1 and state in ('starting', 'running', 'lost') order by id",
                 worker
             )
@@ -213,6 +215,7 @@ impl Db {
                     lost: row.state == "lost",
                     fence: row.fence,
                     stop: row.wish_mode.map(|word| word.parse()).transpose()?,
+                    save: row.wish_save && row.stop_step.is_none() && row.work_saved_at.is_none(),
                 })
             })
             .collect()
@@ -329,6 +332,7 @@ impl Db {
             sqlx::query!(
                 "update runs set delivered_at = coalesce(delivered_at, $4),
                         egress_cut_at = coalesce(egress_cut_at, $5),
+                        delivered_to = coalesce(delivered_to, case when $4::timestamptz is not null then $2 end),
                         stop_step = $6, stop_step_at = $7, stop_trouble = $8, stop_next_at = $9
                  where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
                 lease.run.0,

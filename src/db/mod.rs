@@ -9,6 +9,7 @@ mod runs;
 mod seed;
 mod sessions;
 mod users;
+mod work;
 mod workers;
 
 use std::future::Future;

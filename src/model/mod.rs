@@ -1,9 +1,12 @@
 //! Signalbox's words as plain values: no I/O, no async, no framework.
 
 pub mod agent;
+pub mod device;
+pub mod doing;
 pub mod event;
 pub mod page;
 pub mod run;
+pub mod stop;
 pub mod text;
 pub mod user;
 pub mod worker;

@@ -9,9 +9,11 @@ mod address;
 mod agents;
 mod assets;
 mod audit;
+mod device;
 mod error;
 mod fleet;
 mod form;
+mod glance;
 mod guard;
 mod headers;
 mod health;
@@ -26,8 +28,10 @@ mod runs;
 mod server;
 mod session;
 mod show;
+mod stop;
 mod throttle;
 mod transcript;
+mod work;
 mod workers;
 
 use std::net::IpAddr;
@@ -88,9 +92,10 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/runs/{id}").route(get().to(run::show)))
                 .service(
                     resource("/runs/{id}/terminate")
-                        .route(get().to(run::confirm))
-                        .route(post().to(run::terminate)),
+                        .route(get().to(stop::confirm))
+                        .route(post().to(stop::terminate)),
                 )
+                .service(resource("/runs/{id}/work.patch").route(get().to(work::patch)))
                 .service(resource("/workers").route(get().to(workers::index)))
                 .service(resource("/health").route(get().to(health::index)))
                 .service(resource("/agents").route(get().to(agents::index)))

@@ -46,6 +46,24 @@ impl Frame {
     pub(crate) fn new(by: &Superuser, notice: FleetNow, here: Place) -> Self {
         Self { by: by.name().to_owned(), notice, here }
     }
+
+    /// How many stops aren't proven, in words; none when all are.
+    pub(crate) fn unconfirmed(&self) -> Option<String> {
+        counted(self.notice.unconfirmed).map(|count| format!("{count} unconfirmed"))
+    }
+
+    /// How many runs are lost, in words; none when none is.
+    pub(crate) fn lost(&self) -> Option<String> {
+        counted(self.notice.all_lost).map(|count| format!("{count} lost"))
+    }
+}
+
+fn counted(n: i32) -> Option<String> {
+    match n {
+        ..=0 => None,
+        n if n < FleetNow::COUNTED => Some(n.to_string()),
+        _ => Some(format!("{} or more", FleetNow::COUNTED)),
+    }
 }
 
 /// A page.

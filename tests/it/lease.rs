@@ -5,6 +5,7 @@ use std::time::Duration;
 use signalbox::db::{Batch, Error};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode};
+use signalbox::model::stop::{NewStop, Patch};
 
 use crate::fleet::{Fleet, until};
 use crate::wire::{Proxy, Wire};
@@ -43,6 +44,8 @@ async fn an_old_fence_writes_nothing() {
         db.mark_running(&old, "c").await,
         db.progress(&old, &Default::default()).await,
         db.trouble(&old, Some("ghost")).await,
+        db.work_seen(&old, Some(1), None, None).await,
+        db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
         db.end(&old, Outcome::Succeeded, "ghost", &evidence).await,
     ];
@@ -88,7 +91,7 @@ async fn terminated_without_a_wish_is_refused_by_the_database() {
     let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");
     assert_eq!(fleet.run(run).await.outcome, None);
-    fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+    fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
     db.end(&lease, Outcome::Terminated, "wished", &evidence).await.unwrap();
 }
 
@@ -104,7 +107,7 @@ async fn a_lapsed_lease_is_a_lost_run_and_the_worker_that_comes_back_settles_it(
     assert!(lost.fence > before.fence, "the fence is a tombstone");
     assert!(lost.trouble.unwrap().contains("w1 fell silent"));
     assert_eq!(fleet.engine.alive(), [run.0]);
-    fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+    fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
     assert!(fleet.run(run).await.is_unconfirmed(), "nobody has proof yet");
     let _again = fleet.worker("w1").await;
     let over = fleet.until_over(run).await;

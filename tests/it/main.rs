@@ -18,6 +18,7 @@ mod layers;
 mod lease;
 mod login;
 mod pages;
+mod receipt;
 mod runs;
 mod sample;
 mod scripted;
