@@ -21,6 +21,7 @@ mod pages;
 mod receipt;
 mod runs;
 mod sample;
+mod save;
 mod scripted;
 mod session;
 mod wire;

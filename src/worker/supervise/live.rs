@@ -30,6 +30,7 @@ impl Supervisor<'_> {
         let worker = self.worker;
         let lease = &self.job.lease;
         self.report.send_modify(|report| report.container = Some(container.to_owned()));
+        worker.roster.settled_in(lease.run(), container);
         let (said, heard) = watch::channel(self.said_before().await);
         let pump = Pump::new(worker, lease, container.to_owned(), self.job.stored, said);
         let mut pump = Box::pin(pump.run());
@@ -133,7 +134,11 @@ impl Supervisor<'_> {
                     None => {
                         self.obey(order);
                         cause = Some(order.cause);
-                        ladder = Some(Ladder::begin(order.mode, worker.parts.times.ladder, Instant::now()));
+                        if let Some(exit) = self.save_first(container, over.as_mut()).await {
+                            return (exit, cause, None);
+                        }
+                        let mode = self.orders.borrow_and_update().map_or(order.mode, |order| order.mode);
+                        ladder = Some(Ladder::begin(mode, worker.parts.times.ladder, Instant::now()));
                     }
                     Some(ladder) if order.mode == StopMode::Force => ladder.force(Instant::now()),
                     Some(_) => {}
