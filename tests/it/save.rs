@@ -306,6 +306,10 @@ async fn a_save_that_makes_no_sense_changes_nothing() {
     let stop = app.db.run(&app.proof().await, RunId(run)).await.unwrap().stop.unwrap();
     assert!(stop.save);
     assert!(ada.get("/audit").await.body.contains("graceful; save the work first"));
+    let queued = sample::run(&app, &[]).await;
+    assert_eq!(ada.post(&format!("/runs/{queued}/terminate"), &[("save", "yes")]).await.status, 303);
+    let over = app.db.run(&app.proof().await, RunId(queued)).await.unwrap();
+    assert!(over.state == State::Ended && !over.stop.unwrap().save, "there is nothing to save");
     let page = ada.get(&format!("/runs/{run}")).await;
     assert!(page.body.contains("Work not saved yet") && page.body.contains("Force stop"), "{}", page.body);
 }
