@@ -1,6 +1,6 @@
 # Signalbox: `make run` for a first look, `make test` before you commit.
 
-.PHONY: help run test check bench sqlx clean-dev
+.PHONY: help run test check bench nemesis sqlx clean-dev
 .DEFAULT_GOAL := help
 
 export ENGINE
@@ -25,6 +25,9 @@ bench: ## measures what the README quotes, beside its floors
 	@deploy/dev/with-stores cargo bench --quiet --bench pages
 	@cargo build --quiet --example standin
 	@CLAUDE_STANDIN=$${CARGO_TARGET_DIR:-$$PWD/target}/debug/examples/standin deploy/dev/with-stores --engine cargo bench --quiet --bench terminate
+
+nemesis: ## ten minutes of random runs, wishes and faults, then a checker; SECONDS=, SEED=
+	@SIGNALBOX_NEMESIS=$(or $(SECONDS),600) SIGNALBOX_NEMESIS_SEED=$(SEED) SIGNALBOX_NEMESIS_CHECK=$(CHECK) deploy/dev/nemesis
 
 sqlx: ## writes .sqlx anew, from the queries in the code and the migrations
 	@exec deploy/dev/sqlx

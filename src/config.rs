@@ -245,7 +245,7 @@ impl Stores {
                 check_url(variable, &url, &["redis", "rediss", "unix", "redis+unix"])?;
                 url.into()
             },
-            fleet: env.parse("SIGNALBOX_FLEET", "signalbox", |name| plain_name(name, 32))?,
+            fleet: fleet(env)?,
         })
     }
 }
@@ -307,6 +307,38 @@ impl Serve {
     }
 }
 
+/// What can be done on a worker's host when everything else is dead.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `SIGNALBOX_FLEET`.
+    pub fleet: String,
+    /// `SIGNALBOX_WORK_DIR`.
+    pub work_dir: PathBuf,
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
+}
+
+impl Host {
+    /// Reads where this host's agents are.
+    ///
+    /// # Errors
+    /// The first variable that makes no sense.
+    pub fn from_env(env: &Env<'_>) -> Result<Self, Error> {
+        Ok(Self { fleet: fleet(env)?, work_dir: work_dir(env)?, docker_host: env.get("DOCKER_HOST") })
+    }
+}
+
+fn fleet(env: &Env<'_>) -> Result<String, Error> {
+    env.parse("SIGNALBOX_FLEET", "signalbox", |name| plain_name(name, 32))
+}
+
+fn work_dir(env: &Env<'_>) -> Result<PathBuf, Error> {
+    env.parse("SIGNALBOX_WORK_DIR", "/var/lib/signalbox", |text| {
+        let dir = PathBuf::from(text);
+        if dir.is_absolute() { Ok(dir) } else { Err(format!("{text:?} isn't an absolute path")) }
+    })
+}
+
 impl Work {
     /// Reads what `work` needs; `hostname` names the worker unless it is named.
     ///
@@ -332,10 +364,7 @@ impl Work {
                 let fits = text.parse().ok().filter(|n| (1..=256).contains(n));
                 fits.ok_or_else(|| format!("{text:?} is no number from 1 to 256"))
             })?,
-            dir: env.parse("SIGNALBOX_WORK_DIR", "/var/lib/signalbox", |text| {
-                let dir = PathBuf::from(text);
-                if dir.is_absolute() { Ok(dir) } else { Err(format!("{text:?} isn't an absolute path")) }
-            })?,
+            dir: work_dir(env)?,
             engine,
             docker_host: env.get("DOCKER_HOST"),
             image: env.parse("SIGNALBOX_IMAGE", "signalbox-agent:latest", |name| Ok(name.to_owned()))?,

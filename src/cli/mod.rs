@@ -7,6 +7,7 @@ mod migrate;
 mod say;
 mod seed;
 mod serve;
+mod stop_all;
 mod superuser;
 mod work;
 
@@ -43,6 +44,9 @@ enum Command {
     Incognito(incognito::Args),
     /// Fill a database with believable runs, for measuring and for pictures. Never on one that matters.
     Seed(seed::Args),
+    /// Kill every agent on this host, at once. Needs neither Postgres nor Redis nor the network, and works while the engine
+    /// hangs; the workers here report it when they can, and take nothing more until they are told to.
+    StopAll(stop_all::Args),
     /// Watch over one run of the process engine; `work` starts this by itself.
     #[command(hide = true)]
     Cell(cell::Args),
@@ -108,6 +112,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Incognito(args) => incognito::run(args),
         Command::Seed(args) => seed::run(&args).map(|()| 0),
+        Command::StopAll(args) => stop_all::run(&args),
         Command::Cell(args) => cell::run(&args).map(|()| 0),
     };
     match done {

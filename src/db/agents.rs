@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Db, Result, Superuser, within};
+use super::{Db, Error, Result, Superuser, within};
 use crate::model::agent::{Agent, Limits};
+use crate::model::run::LadderTimes;
 
 /// The columns of an agent, as statements elsewhere select them too.
 pub(super) struct AgentRow {
@@ -15,10 +16,15 @@ pub(super) struct AgentRow {
     pub(super) milli_cpus: i64,
     pub(super) pids: i64,
     pub(super) time_s: i64,
+    pub(super) sigint_ms: i64,
+    pub(super) sigterm_ms: i64,
+    pub(super) sigkill_ms: i64,
+    pub(super) linger_ms: i64,
 }
 
 impl From<AgentRow> for Agent {
     fn from(row: AgentRow) -> Self {
+        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
         Self {
             name: row.name,
             about: row.about,
@@ -29,6 +35,12 @@ impl From<AgentRow> for Agent {
                 milli_cpus: row.milli_cpus,
                 pids: row.pids,
                 time: Duration::from_secs(row.time_s.unsigned_abs()),
+            },
+            ladder: LadderTimes {
+                sigint: ms(row.sigint_ms),
+                sigterm: ms(row.sigterm_ms),
+                sigkill: ms(row.sigkill_ms),
+                linger: ms(row.linger_ms),
             },
         }
     }
@@ -43,11 +55,48 @@ impl Db {
         let rows = within(
             sqlx::query_as!(
                 AgentRow,
-                "select name, about, image, model, memory_mib, milli_cpus, pids, time_s from agents order by name"
+                "select name, about, image, model, memory_mib, milli_cpus, pids, time_s,
+                        sigint_ms, sigterm_ms, sigkill_ms, linger_ms from agents order by name"
             )
             .fetch_all(&self.pool),
         )
         .await?;
         Ok(rows.into_iter().map(Agent::from).collect())
+    }
+    /// Says how long each rung of an agent's ladder is given, for runs that are claimed from now on; with its audit row.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such agent.
+    pub async fn set_ladder(
+        &self,
+        by: &Superuser,
+        agent: &str,
+        times: LadderTimes,
+        address: Option<&str>,
+    ) -> Result<()> {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let done = within(
+            sqlx::query!(
+                r#"with kept as (
+                       update agents set sigint_ms = $2, sigterm_ms = $3, sigkill_ms = $4, linger_ms = $5
+                       where name = $1 returning name),
+                   noted as (
+                       insert into audit (who, what, detail, address)
+                       select $6, 'ladder changed', name || ': ' || $2::bigint || ', ' || $3::bigint || ', ' || $4::bigint
+                              || ', ' || $5::bigint || ' ms', $7
+                       from kept)
+                   select name from kept"#,
+                agent,
+                ms(times.sigint),
+                ms(times.sigterm),
+                ms(times.sigkill),
+                ms(times.linger),
+                by.name(),
+                address
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        done.map(drop).ok_or(Error::NotFound)
     }
 }

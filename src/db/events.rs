@@ -110,7 +110,7 @@ impl Db {
         )
         .await?;
         match met {
-            None => Err(Error::Fenced(lease.run().0)),
+            None => Err(self.refused(lease).await),
             Some(row) if row.events == last.seq => Ok(()),
             Some(row) => {
                 Err(Error::Conflict(format!("{} events are stored, not {}", row.events, first.seq - 1)))

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
-use crate::model::run::{Evidence, Outcome, RunId, Step, StopMode, StopProgress};
+use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
 
 /// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct Adopted {
     pub started_at: Option<OffsetDateTime>,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// The rung that a former life had reached.
+    pub step: Option<Step>,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -101,6 +103,7 @@ struct ClaimRow {
     gate_token_hash: Vec<u8>,
     started_at: Option<OffsetDateTime>,
     wish_mode: Option<String>,
+    stop_step: Option<String>,
     name: String,
     about: String,
     image: Option<String>,
@@ -109,6 +112,10 @@ struct ClaimRow {
     milli_cpus: i64,
     pids: i64,
     time_s: i64,
+    sigint_ms: i64,
+    sigterm_ms: i64,
+    sigkill_ms: i64,
+    linger_ms: i64,
 }
 
 impl ClaimRow {
@@ -125,6 +132,10 @@ impl ClaimRow {
                 milli_cpus: self.milli_cpus,
                 pids: self.pids,
                 time_s: self.time_s,
+                sigint_ms: self.sigint_ms,
+                sigterm_ms: self.sigterm_ms,
+                sigkill_ms: self.sigkill_ms,
+                linger_ms: self.linger_ms,
             }
             .into(),
             stdout_lines: self.stdout_lines,
@@ -132,13 +143,16 @@ impl ClaimRow {
             gate_token_hash: self.gate_token_hash,
             started_at: self.started_at,
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
+            step: self.stop_step.map(|word| word.parse()).transpose()?,
         })
     }
 }
 
 impl Db {
     /// Takes the oldest queued run, if there is one, in one short statement that no other worker's claim waits
-    /// for. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
+    /// for. None while the queue is held, the red handle is pulled, or the worker is drained; runs that a stop of many
+    /// is just about to take aren't taken either. Whoever changes any of that waits for claims under way, and claims
+    /// wait for them, so none slips through. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -146,16 +160,22 @@ impl Db {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
-                r#"with next as (
+                r#"with free as (
+                       select coalesce(stopping_upto, 0) as from_here from fleet
+                       where held_at is null and gates_closed_at is null for share),
+                   willing as (select name from workers where name = $1 and drained_at is null for share),
+                   next as (
                        select id from runs where state = 'queued' and wish = 'run'
+                         and id > (select from_here from free) and exists (select from willing)
                        order by id limit 1 for update skip locked)
                    update runs r set
                        state = 'starting', worker = $1, fence = r.fence + 1, gate_token_hash = $2,
                        lease_until = now() + interval '30 s', waits_because = null, trouble = null
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
-                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
                 gate_token_hash
             )
@@ -183,8 +203,9 @@ impl Db {
                    where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode,
-                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s"#,
+                             r.gate_token_hash as "gate_token_hash!", r.started_at, r.wish_mode, r.stop_step,
+                             a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
                 worker,
                 run.0
             )
@@ -231,8 +252,10 @@ impl Db {
         let fences: Vec<i64> = leases.iter().map(|lease| lease.fence).collect();
         let rows = within(
             sqlx::query!(
-                r#"update runs r set lease_until = now() + interval '30 s'
-                   from unnest($2::bigint[], $3::bigint[]) as mine (id, fence)
+                r#"with mine as (select * from unnest($2::bigint[], $3::bigint[]) as mine (id, fence)),
+                   refused as (
+                       update runs r set refused = r.refused + 1 from mine where r.id = mine.id and r.fence > mine.fence)
+                   update runs r set lease_until = now() + interval '30 s' from mine
                    where r.id = mine.id and r.fence = mine.fence and r.worker = $1
                      and r.state in ('starting', 'running')
                    returning r.id, r.fence"#,
@@ -264,7 +287,7 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Gives a run back to the queue whose container never started, with the reason.
@@ -300,7 +323,7 @@ impl Db {
         .await?;
         match wished {
             Some(row) if row.wish == "stop" => Err(Error::Conflict("a stop was wished".into())),
-            _ => Err(Error::Fenced(lease.run.0)),
+            _ => Err(self.refused(lease).await),
         }
     }
 
@@ -331,8 +354,9 @@ impl Db {
         let done = within(
             sqlx::query!(
                 "update runs set delivered_at = coalesce(delivered_at, $4),
+                        delivered_to = coalesce(delivered_to, $10),
                         egress_cut_at = coalesce(egress_cut_at, $5),
-                        delivered_to = coalesce(delivered_to, case when $4::timestamptz is not null then $2 end),
+                        host_killed_at = coalesce(host_killed_at, $11),
                         stop_step = $6, stop_step_at = $7, stop_trouble = $8, stop_next_at = $9
                  where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
                 lease.run.0,
@@ -343,12 +367,14 @@ impl Db {
                 progress.step.map(Step::word),
                 progress.step_at,
                 progress.trouble,
-                progress.next_at
+                progress.next_at,
+                progress.delivered_to,
+                progress.host_killed_at
             )
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Says what is wrong with a run that still lives, or that nothing is any more.
@@ -368,10 +394,11 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
-    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it.
+    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
+    /// that nobody wished goes into the audit.
     /// Ending it twice with the same fence is fine.
     ///
     /// # Errors
@@ -385,10 +412,17 @@ impl Db {
     ) -> Result<()> {
         let done = within(
             sqlx::query!(
-                "update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
-                        confirmed_at = $8, ended_at = now(), container = coalesce($9, container),
-                        trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
-                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                r#"with over as (
+                       update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
+                           confirmed_at = $8, ended_at = now(), container = coalesce($9, container), cgroup = $10,
+                           trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
+                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
+                       returning id, worker, wish, end_step, reason),
+                   noted as (
+                       insert into audit (who, what, run_id, detail)
+                       select 'worker ' || worker, 'stopped by itself', id, reason from over
+                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                   select id from over"#,
                 lease.run.0,
                 lease.worker,
                 lease.fence,
@@ -397,12 +431,13 @@ impl Db {
                 evidence.exit_code,
                 evidence.step.word(),
                 evidence.confirmed_at,
-                evidence.container
+                evidence.container,
+                evidence.cgroup.map(Cgroup::word)
             )
-            .execute(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
-        if done.rows_affected() == 1 {
+        if done.is_some() {
             return Ok(());
         }
         let met = within(
@@ -415,7 +450,7 @@ impl Db {
             .fetch_optional(&self.pool),
         )
         .await?;
-        lease.held(u64::from(met.is_some()))
+        self.held(lease, u64::from(met.is_some())).await
     }
 
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
@@ -435,8 +470,8 @@ impl Db {
                 "update runs set state = 'ended',
                         outcome = case wish when 'stop' then 'terminated' else 'failed' end,
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
-                        container = coalesce($7, container), trouble = null, stop_trouble = null, stop_next_at = null,
-                        lease_until = null
+                        container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
+                        stop_next_at = null, lease_until = null
                  where id = $2 and worker = $1 and state = 'lost'",
                 worker,
                 run.0,
@@ -444,18 +479,33 @@ impl Db {
                 evidence.exit_code,
                 evidence.step.word(),
                 evidence.confirmed_at,
-                evidence.container
+                evidence.container,
+                evidence.cgroup.map(Cgroup::word)
             )
             .execute(&self.pool),
         )
         .await?;
         Ok(done.rows_affected() == 1)
     }
-}
 
-impl Lease {
     /// One row means that the lease holds; none that it is gone.
-    pub(super) fn held(&self, rows: u64) -> Result<()> {
-        if rows == 1 { Ok(()) } else { Err(Error::Fenced(self.run.0)) }
+    pub(super) async fn held(&self, lease: &Lease, rows: u64) -> Result<()> {
+        if rows == 1 { Ok(()) } else { Err(self.refused(lease).await) }
+    }
+
+    /// The answer to a write whose lease is gone. One under an old fence is a ghost's, and counted.
+    pub(super) async fn refused(&self, lease: &Lease) -> Error {
+        let counted = within(
+            sqlx::query!(
+                "update runs set refused = refused + 1 where id = $1 and fence > $2",
+                lease.run.0,
+                lease.fence
+            )
+            .execute(&self.pool),
+        );
+        if let Err(error) = counted.await {
+            tracing::warn!(run = %lease.run, %error, "a refused write isn't counted");
+        }
+        Error::Fenced(lease.run.0)
     }
 }

@@ -8,7 +8,7 @@ use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::{
     Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress, StopWish,
 };
-use crate::model::stop::{HostWord, NewStop, SavedWork, WorkSeen};
+use crate::model::work::{NewStop, SavedWork, WorkSeen};
 
 /// A run that was started, or that the same form had started before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,19 @@ impl Db {
         Ok(Page::from_rows(lines, cursor, |line: &RunLine| line.id.0))
     }
 
+    /// These runs, those that are there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn runs_of(&self, _by: &Superuser, runs: &[RunId]) -> Result<Vec<RunLine>> {
+        let mut found = Vec::new();
+        for some in runs.chunks(PAGE_SIZE) {
+            let ids: Vec<i64> = some.iter().map(|run| run.0).collect();
+            found.extend(lines!(&self.pool, "r.id = any($2)", "asc", &ids));
+        }
+        found.into_iter().map(RunLine::try_from).collect()
+    }
+
     /// The newest runs that workers hold or held when they fell silent, at most [`PAGE_SIZE`] and one.
     ///
     /// # Errors
@@ -172,6 +185,7 @@ impl Db {
                 exit_code: row.exit_code,
                 step: step.parse()?,
                 confirmed_at,
+                cgroup: row.cgroup.map(|word| word.parse()).transpose()?,
             }),
             _ => None,
         };
@@ -200,21 +214,19 @@ impl Db {
             stop,
             progress: StopProgress {
                 delivered_at: row.delivered_at,
+                delivered_to: row.delivered_to,
                 egress_cut_at: row.egress_cut_at,
                 step: row.stop_step.map(|step| step.parse()).transpose()?,
                 step_at: row.stop_step_at,
                 trouble: row.stop_trouble,
                 next_at: row.stop_next_at,
+                host_killed_at: row.host_killed_at,
             },
             worker: row.worker,
             fence: row.fence,
+            refused: row.refused,
             lease_until: row.lease_until,
             lease_left_s: row.lease_left_s,
-            delivered_to: row.delivered_to,
-            host: HostWord {
-                killed_at: row.host_killed_at,
-                cgroup: row.cgroup.map(|word| word.parse()).transpose()?,
-            },
             work,
             saved,
             container: row.container,

@@ -2,7 +2,7 @@
 
 use super::{Db, Lease, Result, Superuser, within};
 use crate::model::run::RunId;
-use crate::model::stop::{Patch, WorkSeen};
+use crate::model::work::{Patch, WorkSeen};
 
 /// How many characters of trouble are kept.
 const TROUBLE_MAX: usize = 1000;
@@ -33,7 +33,7 @@ impl Db {
             .execute(&self.pool),
         )
         .await?;
-        lease.held(done.rows_affected())
+        self.held(lease, done.rows_affected()).await
     }
 
     /// Keeps a patch of the workspace with the run; once, the first one stays. A run that has just ended may still have
@@ -77,7 +77,7 @@ impl Db {
             .fetch_optional(&self.pool),
         )
         .await?;
-        lease.held(u64::from(met.is_some()))
+        self.held(lease, u64::from(met.is_some())).await
     }
 
     /// What was last seen of a run's workspace, if anything ever was.

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Db, Result, Superuser, within};
-use crate::model::worker::{HostFacts, Worker};
+use crate::model::worker::{Drained, HostFacts, Worker};
 
 /// How much waits for a worker.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +59,9 @@ struct WorkerRow {
     heard_at: OffsetDateTime,
     silent_s: f64,
     holds: i64,
+    drained_at: Option<OffsetDateTime>,
+    drained_by: Option<String>,
+    drained_why: Option<String>,
 }
 
 impl From<WorkerRow> for Worker {
@@ -81,6 +84,11 @@ impl From<WorkerRow> for Worker {
             heard_at: row.heard_at,
             silent_s: row.silent_s,
             holds: row.holds,
+            drained: row.drained_at.zip(row.drained_by).map(|(at, by)| Drained {
+                at,
+                by,
+                why: row.drained_why.unwrap_or_default(),
+            }),
         }
     }
 }
@@ -131,6 +139,7 @@ impl Db {
                 WorkerRow,
                 r#"select w.name, w.version, w.arch, w.page_size, w.kernel, w.engine, w.engine_ok, w.sandboxed,
                           w.claude, w.rehearsal, w.capacity, w.started_at, w.heard_at,
+                          w.drained_at, w.drained_by, w.drained_why,
                           extract(epoch from now() - w.heard_at)::float8 as "silent_s!",
                           (select count(*) from runs r
                             where r.worker = w.name and r.state in ('starting', 'running')) as "holds!"

@@ -2,9 +2,12 @@
 //!
 //! Each request has a connection of its own, so that an engine that was restarted leaves no stale one behind.
 
+mod leftovers;
+
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,9 +25,12 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Api};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
+use super::host::{Host, Left};
 use super::{About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
+use crate::model::found::Leftover;
 
 /// How long an engine may take to make and start a container.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,9 +55,12 @@ type Logs = BoxStream<'static, std::result::Result<LogOutput, ApiError>>;
 /// A worker's view of a Docker engine: it makes, lists and touches this worker's containers. Cheap to clone.
 #[derive(Clone)]
 pub struct Docker {
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
+    /// The host, when the engine is on this one.
+    host: Option<Arc<Host>>,
     fleet: String,
-    worker: String,
+    /// Whose containers these are; everybody's of the fleet when none.
+    worker: Option<String>,
     image: Option<String>,
 }
 
@@ -62,13 +71,22 @@ impl Docker {
     /// # Errors
     /// When the address is of another kind.
     pub fn connect(docker_host: Option<&str>, fleet: &str, worker: &str) -> Result<Self> {
+        Ok(Self { worker: Some(worker.to_owned()), ..Self::of_fleet(docker_host, fleet)? })
+    }
+
+    /// The same for all workers of a fleet: what [`Engine::list`] gives is theirs together.
+    ///
+    /// # Errors
+    /// When the address is of another kind.
+    pub fn of_fleet(docker_host: Option<&str>, fleet: &str) -> Result<Self> {
         let host = docker_host.unwrap_or(USUAL);
-        if !host.starts_with("unix://") && !host.starts_with("tcp://") {
+        let is_here = host.starts_with("unix://");
+        if !is_here && !host.starts_with("tcp://") {
             return Err(Error::Refused(format!("DOCKER_HOST {host:?} is neither unix:// nor tcp://")));
         }
         let link = Link { host: host.to_owned(), api: Mutex::new(None) };
-        let (fleet, worker) = (fleet.to_owned(), worker.to_owned());
-        Ok(Self { link: link.into(), fleet, worker, image: None })
+        let host = is_here.then(Arc::<Host>::default);
+        Ok(Self { link: link.into(), host, fleet: fleet.to_owned(), worker: None, image: None })
     }
 
     /// Names the image whose label tells the CLI's version.
@@ -78,7 +96,7 @@ impl Docker {
     }
 
     fn labels(&self, cell: &Cell) -> HashMap<String, String> {
-        let own = [(FLEET, self.fleet.clone()), (WORKER, self.worker.clone())];
+        let own = [(FLEET, self.fleet.clone()), (WORKER, self.worker.clone().unwrap_or_default())];
         let all = own.into_iter().chain([(RUN, cell.run.to_string()), (FENCE, cell.fence.to_string())]);
         all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -87,6 +105,16 @@ impl Docker {
     async fn claude(&self, api: &Api) -> Option<String> {
         let image = api.inspect_image(self.image.as_deref()?).await.ok()?;
         image.config?.labels?.remove(CLAUDE_LABEL)
+    }
+
+    /// Looks at this host's kernel, off the async threads; none when the engine is elsewhere.
+    async fn look<T: Send + 'static>(
+        &self,
+        container: &str,
+        question: impl FnOnce(&Host, &str) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (host, container) = (self.host.clone()?, container.to_owned());
+        tokio::task::spawn_blocking(move || question(&host, &container)).await.ok()
     }
 
     async fn logs(&self, container: &str) -> Result<Logs> {
@@ -168,7 +196,8 @@ impl Engine for Docker {
     async fn start(&self, cell: &Cell) -> Result<String> {
         let name = format!("{}-run-{}", self.fleet, cell.run);
         let container = cell.container(self.labels(cell));
-        self.link
+        let id = self
+            .link
             .ask(START_DEADLINE, |api| async move {
                 let options = CreateContainerOptionsBuilder::default().name(&name).build();
                 let made = api.create_container(Some(options), container).await;
@@ -176,7 +205,10 @@ impl Engine for Docker {
                 api.start_container(&id, None::<StartContainerOptions>).await.map_err(not_started)?;
                 Ok(id)
             })
-            .await
+            .await?;
+        // While it lives its processes tell where it is; that is needed when the engine no longer answers.
+        self.look(&id, |host, container| host.learn(container)).await;
+        Ok(id)
     }
 
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
@@ -251,7 +283,8 @@ impl Engine for Docker {
     }
 
     async fn list(&self) -> Result<Vec<Found>> {
-        let ours = vec![format!("{FLEET}={}", self.fleet), format!("{WORKER}={}", self.worker)];
+        let worker = self.worker.iter().map(|worker| format!("{WORKER}={worker}"));
+        let ours: Vec<_> = worker.chain([format!("{FLEET}={}", self.fleet)]).collect();
         let filters = HashMap::from([("label", ours)]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = self
@@ -266,7 +299,8 @@ impl Engine for Docker {
     }
 
     async fn remove(&self, container: &str) -> Result<()> {
-        self.link
+        let removed = self
+            .link
             .ask(DEADLINE, |api| async move {
                 // Never by force, which would kill: only the ladder kills.
                 let options = RemoveContainerOptionsBuilder::default().v(true).force(false).build();
@@ -279,7 +313,45 @@ impl Engine for Docker {
                     },
                 }
             })
+            .await;
+        if let (Ok(()), Some(host)) = (&removed, &self.host) {
+            host.forget(container);
+        }
+        removed
+    }
+    async fn kill_by_host(&self, container: &str) -> Result<()> {
+        match self.look(container, Host::kill).await {
+            None => Err(Error::Refused("the engine is on another host".to_owned())),
+            Some(Ok(Left::Alive(n))) => Err(Error::Unavailable(format!("{n} of its processes don't die"))),
+            Some(Ok(Left::Empty | Left::Gone | Left::Unseen)) => Ok(()),
+            Some(Err(error)) => Err(Error::Refused(error.to_string())),
+        }
+    }
+
+    async fn left(&self, container: &str) -> Left {
+        self.look(container, Host::left).await.unwrap_or(Left::Unseen)
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.link.ask(DEADLINE, |api| leftovers::find(api, &self.fleet)).await
+    }
+
+    async fn weigh(&self, container: &str) -> (Option<OffsetDateTime>, Option<i64>) {
+        self.link
+            .ask(DEADLINE, |api| async move { Ok(leftovers::weigh(&api, container).await) })
             .await
+            .unwrap_or_default()
+    }
+
+    async fn discard(&self, leftover: &Leftover) -> Result<()> {
+        self.link.ask(DEADLINE, |api| leftovers::discard(api, leftover)).await
+    }
+
+    async fn find_by_host(&self, gate_dir: &Path) -> Option<String> {
+        let (host, folder): (_, PathBuf) = (self.host.clone()?, gate_dir.to_owned());
+        let work_dir = gate_dir.ancestors().nth(3)?.to_owned();
+        let cells = tokio::task::spawn_blocking(move || host.cells(&work_dir)).await.ok()?;
+        cells.into_iter().find(|cell| cell.folder == folder).map(|cell| cell.container)
     }
 }
 

@@ -3,15 +3,21 @@
 
 pub mod cell;
 pub mod docker;
+pub mod host;
 pub mod process;
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use time::OffsetDateTime;
 
 pub use cell::Cell;
+pub use host::Left;
+
+use crate::model::found::Leftover;
 
 /// How long an engine may take to answer anything but [`Engine::start`] and what follows a container for its life.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -27,8 +33,8 @@ pub struct About {
     pub claude: Option<String>,
 }
 
-/// A signal of the ladder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A signal of the ladder; the order is that of the rungs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Ends the turn; the CLI writes its result.
     Int,
@@ -187,4 +193,35 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes a container and what it left; one that is gone is fine.
     async fn remove(&self, container: &str) -> Result<()>;
+
+    /// Ends everything in a container by this host's own kernel, without a word to the engine; returns when nothing of it
+    /// is left, or with what stands in the way.
+    async fn kill_by_host(&self, _container: &str) -> Result<()> {
+        Err(Error::Refused("this host doesn't see its processes".to_owned()))
+    }
+
+    /// What this host's kernel shows of a container's processes. A child can outlive the engine's report of the first one.
+    async fn left(&self, _container: &str) -> Left {
+        Left::Unseen
+    }
+
+    /// Images and volumes of ours that nothing uses any more.
+    async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
+    }
+
+    /// Since when a container is there, and how many bytes it holds of its own; as far as the engine says.
+    async fn weigh(&self, _container: &str) -> (Option<OffsetDateTime>, Option<i64>) {
+        (None, None)
+    }
+
+    /// Removes an image or a volume that nothing uses.
+    async fn discard(&self, _leftover: &Leftover) -> Result<()> {
+        Err(Error::Refused("this engine has none".to_owned()))
+    }
+
+    /// The living container of the run that has this folder, found without a word to the engine.
+    async fn find_by_host(&self, _gate_dir: &Path) -> Option<String> {
+        None
+    }
 }

@@ -98,15 +98,30 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
+/// What a container must present, and for how long it is good.
+#[derive(Clone)]
+pub struct Credential {
+    token_hash: [u8; 32],
+    is_good: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Credential {
+    /// A credential by the SHA-256 of its token, good for as long as `is_good` says so: it dies with the run's lease, also when
+    /// nobody came to close the gate.
+    pub fn new(token_hash: [u8; 32], is_good: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { token_hash, is_good: Arc::new(is_good) }
+    }
+}
+
 /// Answers one run's requests.
 pub(super) struct Forward {
-    token_hash: [u8; 32],
+    credential: Credential,
     upstream: Upstream,
 }
 
 impl Forward {
-    pub(super) fn new(token_hash: [u8; 32], upstream: Upstream) -> Self {
-        Self { token_hash, upstream }
+    pub(super) fn new(credential: Credential, upstream: Upstream) -> Self {
+        Self { credential, upstream }
     }
 
     /// The model API's answer, or the gate's own in the model API's words.
@@ -121,6 +136,9 @@ impl Forward {
         let (head, body) = request.into_parts();
         if !self.knows(&head.headers) {
             return Err(Refusal::Stranger);
+        }
+        if !(self.credential.is_good)() {
+            return Err(Refusal::Lapsed);
         }
         if !is_open(&head.method, &head.uri) {
             return Err(Refusal::Elsewhere);
@@ -152,7 +170,7 @@ impl Forward {
     fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = presented(headers) else { return false };
         let hash = Sha256::digest(token);
-        let differing = hash.iter().zip(&self.token_hash).fold(0, |all, (a, b)| all | (a ^ b));
+        let differing = hash.iter().zip(&self.credential.token_hash).fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(differing) == 0
     }
 }
@@ -223,6 +241,7 @@ fn hand_back(answered: reqwest::Response) -> Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     Stranger,
+    Lapsed,
     Elsewhere,
     TooLarge,
     Unreachable,
@@ -255,6 +274,7 @@ impl Refusal {
             Self::Stranger => {
                 (StatusCode::UNAUTHORIZED, "authentication_error", "this gate serves another run")
             }
+            Self::Lapsed => (StatusCode::FORBIDDEN, "permission_error", "the lease on this run has lapsed"),
             Self::Elsewhere => {
                 (StatusCode::FORBIDDEN, "permission_error", "this gate leads to the model API only")
             }

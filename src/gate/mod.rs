@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use forward::Forward;
-pub use forward::Upstream;
+pub use forward::{Credential, Upstream};
 
 /// The socket's name in the run's folder.
 pub const SOCKET: &str = "gate.sock";
@@ -46,20 +46,20 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Opens `gate.sock` in the run's folder, in place of one that a former life left there. `token_hash` is the SHA-256
-    /// of what the container must present as its API key. The folder becomes 0755 and the socket 0666, since the
+    /// Opens `gate.sock` in the run's folder, in place of one that a former life left there. `credential` is what
+    /// the container must present as its API key. The folder becomes 0755 and the socket 0666, since the
     /// container's user is another; keep strangers out by the folder's parent.
     ///
     /// # Errors
     /// When the socket can't be made.
-    pub async fn open(dir: &Path, token_hash: [u8; 32], upstream: Upstream) -> io::Result<Self> {
+    pub async fn open(dir: &Path, credential: Credential, upstream: Upstream) -> io::Result<Self> {
         fs::set_permissions(dir, Permissions::from_mode(0o755))?;
         let dir = File::open(dir)?;
         let listener = bind(&dir)?;
         let socket = identity(&inside(&dir, SOCKET))?;
         let gate =
             Self { dir, socket, closed: CancellationToken::new(), open: Arc::new(AtomicUsize::new(0)) };
-        let forward = Arc::new(Forward::new(token_hash, upstream));
+        let forward = Arc::new(Forward::new(credential, upstream));
         tokio::spawn(accept(listener, forward, gate.closed.clone(), gate.open.clone()));
         Ok(gate)
     }

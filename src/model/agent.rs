@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::run::LadderTimes;
+
 /// A recipe and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -15,6 +17,8 @@ pub struct Agent {
     pub model: Option<String>,
     /// What a run may use at most.
     pub limits: Limits,
+    /// How long each rung of the ladder is given.
+    pub ladder: LadderTimes,
 }
 
 /// What a run may use at most.

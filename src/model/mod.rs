@@ -4,11 +4,13 @@ pub mod agent;
 pub mod device;
 pub mod doing;
 pub mod event;
+pub mod found;
 pub mod page;
 pub mod run;
 pub mod stop;
 pub mod text;
 pub mod user;
+pub mod work;
 pub mod worker;
 
 /// An enum whose variants are words, the same in code, database, URL and page.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::stop::{HostWord, SavedWork, WorkSeen};
 use super::words;
+use super::work::{SavedWork, WorkSeen};
 
 /// A run's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,10 +103,22 @@ words! {
         Sigterm = "sigterm",
         /// SIGKILL was sent by the engine.
         Sigkill = "sigkill",
-        /// SIGKILL was sent by the host itself, past the engine.
+        /// SIGKILL was sent by the host's own kernel, and the engine didn't take its own.
         HostKill = "host_kill",
         /// The engine says that there is no such container.
         Absent = "absent",
+    }
+}
+
+words! {
+    /// What the host's kernel showed of a container's processes when the engine had said that it is over.
+    Cgroup {
+        /// Its control group was there, and nobody was in it.
+        Empty = "empty",
+        /// It had no control group any more.
+        Gone = "gone",
+        /// The worker doesn't run on the container's host, so the engine's word stands alone.
+        Unseen = "unseen",
     }
 }
 
@@ -121,6 +133,8 @@ pub struct Evidence {
     pub step: Step,
     /// When the engine confirmed it, by the worker's clock.
     pub confirmed_at: OffsetDateTime,
+    /// What the host showed then; none when there was no container.
+    pub cgroup: Option<Cgroup>,
 }
 
 impl Evidence {
@@ -189,6 +203,8 @@ pub struct StopWish {
 pub struct StopProgress {
     /// When the worker took the wish.
     pub delivered_at: Option<OffsetDateTime>,
+    /// Which worker that was.
+    pub delivered_to: Option<String>,
     /// When the gate was closed: from then on nothing leaves the container.
     pub egress_cut_at: Option<OffsetDateTime>,
     /// The last rung tried.
@@ -199,6 +215,8 @@ pub struct StopProgress {
     pub trouble: Option<String>,
     /// When the next attempt is due.
     pub next_at: Option<OffsetDateTime>,
+    /// When the host's own kernel had killed everything in the container, whatever the engine says.
+    pub host_killed_at: Option<OffsetDateTime>,
 }
 
 /// A run, whole.
@@ -228,14 +246,12 @@ pub struct Run {
     pub worker: Option<String>,
     /// The fence of its latest lease.
     pub fence: i64,
+    /// How many writes under an older fence were refused.
+    pub refused: i64,
     /// When the lease lapses, by Postgres's clock.
     pub lease_until: Option<OffsetDateTime>,
     /// How long that is from now, by the same clock, in seconds; negative once it is past.
     pub lease_left_s: Option<f64>,
-    /// The worker that took the wish to stop.
-    pub delivered_to: Option<String>,
-    /// What the host itself said of the end.
-    pub host: HostWord,
     /// What was seen of its work while it lived.
     pub work: Option<WorkSeen>,
     /// What was kept of it before a stop.
@@ -466,6 +482,13 @@ pub struct LadderTimes {
     pub sigterm: Duration,
     /// After SIGKILL, before it is sent again.
     pub sigkill: Duration,
+    /// After a `result`, for a CLI that doesn't exit: then it is stopped.
+    pub linger: Duration,
+}
+
+impl LadderTimes {
+    /// The least and the most that each may be, in milliseconds, in the order of the fields. Migration 0008 says the same.
+    pub const BOUNDS_MS: [(u64, u64); 4] = [(0, 120_000), (0, 60_000), (500, 10_000), (1_000, 3_600_000)];
 }
 
 impl Default for LadderTimes {
@@ -474,6 +497,7 @@ impl Default for LadderTimes {
             sigint: Duration::from_secs(10),
             sigterm: Duration::from_secs(5),
             sigkill: Duration::from_secs(2),
+            linger: Duration::from_secs(30),
         }
     }
 }

@@ -1,95 +1,218 @@
-//! A stop as a person asks for it, and what is known of the work that it would lose.
+//! A stop of many runs by one click: what it takes in, how far it has come.
+
+use std::fmt;
+use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use super::run::StopMode;
+use super::run::{Outcome, RunFilter, RunId, State, StopMode};
 use super::words;
 
-/// What a person says when they stop a run, checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NewStop<'a> {
-    /// Where the ladder begins.
-    pub mode: StopMode,
-    /// Why, in their words; may be empty.
-    pub reason: &'a str,
-    /// Whether the work is saved before the first signal.
-    pub save: bool,
-    /// The client's address.
-    pub address: Option<&'a str>,
-    /// The device, in a few words.
-    pub device: Option<&'a str>,
+/// A stop's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StopId(pub i64);
+
+impl fmt::Display for StopId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
-impl NewStop<'_> {
-    /// A stop with nothing else said.
-    pub fn new(mode: StopMode) -> Self {
-        Self { mode, reason: "", save: false, address: None, device: None }
+impl FromStr for StopId {
+    type Err = std::num::ParseIntError;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
     }
 }
 
 words! {
-    /// What the host's own kernel said of a container's control group when its end was confirmed.
-    Cgroup {
-        /// It was there, with no process in it.
-        Empty = "empty",
-        /// It wasn't there any more.
-        Gone = "gone",
-        /// Nobody could look.
-        Unseen = "unseen",
+    /// How a stop names its runs.
+    StopKind {
+        /// One by one.
+        Selected = "selected",
+        /// All that match a filter.
+        Filter = "filter",
+        /// All there are: the red handle.
+        Everything = "everything",
     }
 }
 
-/// The host's own word on an end, beside the engine's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HostWord {
-    /// When the host itself killed what the engine hadn't.
-    pub killed_at: Option<OffsetDateTime>,
-    /// What it saw of the container's control group.
-    pub cgroup: Option<Cgroup>,
+words! {
+    /// What a stop's wish met at one of its runs.
+    Met {
+        /// Nothing yet: it is still to be written.
+        Pending = "pending",
+        /// A run that lived, as far as anybody knew.
+        Wished = "wished",
+        /// One whose stop was wished before.
+        Repeated = "repeated",
+        /// One still queued: over at once.
+        Queued = "queued",
+        /// One that was over.
+        Over = "over",
+    }
 }
 
-/// What was seen of a run's workspace while it lived.
+/// What is to be stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkSeen {
+pub enum Target {
+    /// These.
+    Selected(Vec<RunId>),
+    /// All that match, up to this run.
+    Filter(RunFilter, RunId),
+}
+
+impl Target {
+    /// How many can be selected one by one.
+    pub const SELECTED_MAX: usize = 500;
+}
+
+/// Which runs a stop takes in, besides those that are selected one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Those that a worker holds, or held when it fell silent, in these states.
+    pub held: &'static [State],
+    /// Of them only those whose stop is wished already.
+    pub wished: bool,
+    /// Those still queued.
+    pub queued: bool,
+}
+
+impl Reach {
+    /// Everything that isn't over.
+    pub const ALL: Self =
+        Self { held: &[State::Starting, State::Running, State::Lost], wished: false, queued: true };
+}
+
+impl RunFilter {
+    /// What a stop of all that match takes in; none when all that match are over.
+    pub fn reach(self) -> Option<Reach> {
+        let held = |held| Some(Reach { held, wished: false, queued: false });
+        match self {
+            Self::All => Some(Reach::ALL),
+            Self::State(State::Queued) => Some(Reach { held: &[], wished: false, queued: true }),
+            Self::State(State::Starting) => held(&[State::Starting]),
+            Self::State(State::Running) => held(&[State::Running]),
+            Self::State(State::Lost) => held(&[State::Lost]),
+            Self::Unconfirmed => Some(Reach { held: Reach::ALL.held, wished: true, queued: false }),
+            Self::State(State::Ended) | Self::Outcome(_) => None,
+        }
+    }
+}
+
+/// A stop, as it was wished and as far as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    /// Its number.
+    pub id: StopId,
+    /// How it names its runs.
+    pub kind: StopKind,
+    /// The filter, where it goes by one.
+    pub filter: Option<RunFilter>,
+    /// No run after this one is meant.
+    pub upto: RunId,
+    /// Where the ladder begins.
+    pub mode: StopMode,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// Who wished it.
+    pub by: String,
     /// When.
     pub at: OffsetDateTime,
-    /// Files that no commit holds as they are.
-    pub files: Option<i64>,
-    /// Commits that no remote has.
-    pub unpushed: Option<i64>,
-    /// What couldn't be seen, in words.
+    /// When its last wish was written; none while some are on their way.
+    pub written_at: Option<OffsetDateTime>,
+    /// The red handle's: when gates could open again, and by whom.
+    pub gates_opened: Option<(OffsetDateTime, String)>,
+    /// The red handle's: when the queue was released, and by whom.
+    pub released: Option<(OffsetDateTime, String)>,
+}
+
+/// How far a stop has come. Every run of it is in one of `pending`, `queued`, `over`, `unconfirmed`, `lost`, `proven`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StopCounts {
+    /// Wishes still to be written.
+    pub pending: i64,
+    /// Runs that were still queued: they never start.
+    pub queued: i64,
+    /// Runs that were over already.
+    pub over: i64,
+    /// Runs whose worker took the wish.
+    pub delivered: i64,
+    /// Runs that lived, and whose end is proven.
+    pub proven: i64,
+    /// Runs whose end isn't proven.
+    pub unconfirmed: i64,
+    /// Runs whose worker is silent, so that nobody knows.
+    pub lost: i64,
+}
+
+impl StopCounts {
+    /// All its runs.
+    pub fn all(&self) -> i64 {
+        self.pending + self.queued + self.over + self.proven + self.unconfirmed + self.lost
+    }
+
+    /// Those of which nobody has proof that they are over.
+    pub fn unproven(&self) -> i64 {
+        self.pending + self.unconfirmed + self.lost
+    }
+
+    /// Those that were wished, by this stop or before it.
+    pub fn wished(&self) -> i64 {
+        self.queued + self.proven + self.unconfirmed + self.lost
+    }
+}
+
+/// One run of a stop, as its receipts list it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopLine {
+    /// The run.
+    pub run: RunId,
+    /// What it is called.
+    pub title: String,
+    /// The worker that holds it, or held it last.
+    pub worker: Option<String>,
+    /// What is.
+    pub state: State,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What the wish met.
+    pub met: Met,
+    /// When its stop was wished.
+    pub wish_at: Option<OffsetDateTime>,
+    /// When its worker took the wish.
+    pub delivered_at: Option<OffsetDateTime>,
+    /// When its end was proven.
+    pub confirmed_at: Option<OffsetDateTime>,
+    /// Why its end isn't proven, in words.
     pub trouble: Option<String>,
 }
 
-/// What was kept of a run's workspace before a stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedWork {
-    /// When.
-    pub at: OffsetDateTime,
-    /// How long the patch is, in bytes; 0 when there is none.
-    pub bytes: i64,
-    /// How many files it changes.
-    pub files: i64,
-    /// How many commits are in it that no remote has.
-    pub unpushed: i64,
-    /// What isn't in it and why, in words.
-    pub trouble: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A worker's part of [`SavedWork`], with the patch itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Patch {
-    /// For `git apply` in an empty folder, or in a clone at the commit that the remote has.
-    pub bytes: Vec<u8>,
-    /// How many files it changes.
-    pub files: i64,
-    /// How many commits are in it that no remote has.
-    pub unpushed: i64,
-    /// What isn't in it and why, in words.
-    pub trouble: Vec<String>,
-}
+    #[test]
+    fn a_stop_takes_in_what_its_filter_shows_and_isnt_over() {
+        assert_eq!(RunFilter::All.reach(), Some(Reach::ALL));
+        assert_eq!(RunFilter::Outcome(Outcome::Failed).reach(), None);
+        assert_eq!(RunFilter::State(State::Ended).reach(), None);
+        let running = RunFilter::State(State::Running).reach().unwrap();
+        assert_eq!((running.held, running.queued), (&[State::Running][..], false));
+        assert!(RunFilter::Unconfirmed.reach().unwrap().wished);
+    }
 
-impl Patch {
-    /// The longest that is kept, in bytes.
-    pub const MAX: usize = 4 << 20;
+    #[test]
+    fn every_run_is_counted_once() {
+        let counts = StopCounts {
+            pending: 1,
+            queued: 2,
+            over: 4,
+            delivered: 40,
+            proven: 8,
+            unconfirmed: 16,
+            lost: 32,
+        };
+        assert_eq!((counts.all(), counts.unproven(), counts.wished()), (63, 49, 58));
+    }
 }

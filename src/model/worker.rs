@@ -42,6 +42,19 @@ pub struct Worker {
     pub silent_s: f64,
     /// How many runs it holds.
     pub holds: i64,
+    /// Since when it takes nothing, if it was drained.
+    pub drained: Option<Drained>,
+}
+
+/// A worker finishes what it runs, and takes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// Since when.
+    pub at: OffsetDateTime,
+    /// Who wished it.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub why: String,
 }
 
 impl Worker {

@@ -58,6 +58,10 @@ pub struct Inbox {
 }
 
 const GROUP: &str = "work";
+/// How many commands go in one packet.
+const PACKET: usize = 250;
+/// How long putting many commands on many streams may take, all together.
+const MANY_WITHIN: Duration = Duration::from_secs(1);
 /// How long a read waits in Redis before it asks again.
 const BLOCK: Duration = Duration::from_secs(5);
 
@@ -72,15 +76,36 @@ impl Queue {
     /// [`super::Unavailable`] when Redis doesn't answer; the worker will find the wish in Postgres.
     pub async fn command(&self, worker: &str, command: Command) -> Result<()> {
         let mut connection = self.connection().await?;
-        let add = async {
-            redis::cmd("XADD")
-                .arg(self.commands_key(worker))
-                .arg("*")
-                .arg(command.fields())
-                .query_async::<String>(&mut connection)
-                .await
+        let add = self.add(worker, command);
+        within(add.query_async::<String>(&mut connection)).await.map(drop)
+    }
+
+    fn add(&self, worker: &str, command: Command) -> redis::Cmd {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.commands_key(worker)).arg("*").arg(command.fields());
+        add
+    }
+
+    /// Puts many commands on their workers' streams, a packet at a time, within a second.
+    ///
+    /// # Errors
+    /// [`super::Unavailable`] when Redis doesn't answer, or not in time; the workers will find the wishes in Postgres.
+    pub async fn commands(&self, commands: &[(String, Command)]) -> Result<()> {
+        let send = async {
+            for packet in commands.chunks(PACKET) {
+                let mut pipe = redis::pipe();
+                for (worker, command) in packet {
+                    pipe.add_command(self.add(worker, *command)).ignore();
+                }
+                let mut connection = self.connection().await?;
+                within(pipe.query_async::<()>(&mut connection)).await?;
+            }
+            Ok(())
         };
-        within(add).await.map(drop)
+        match tokio::time::timeout(MANY_WITHIN, send).await {
+            Ok(sent) => sent,
+            Err(_) => Err(super::Unavailable(format!("not done within {} ms", MANY_WITHIN.as_millis()))),
+        }
     }
 
     /// How many commands a worker hasn't finished with.
@@ -156,20 +181,24 @@ impl Inbox {
         }
     }
 
-    /// A command was taken; it leaves the stream.
+    /// These commands were taken; they leave the stream.
     ///
     /// # Errors
-    /// [`super::Unavailable`] when the connection is gone; the command will come again, which is harmless.
-    pub async fn done(&mut self, letter: &Letter) -> Result<()> {
+    /// [`super::Unavailable`] when the connection is gone; the commands will come again, which is harmless.
+    pub async fn done(&mut self, letters: &[Letter]) -> Result<()> {
+        let ids: Vec<&str> = letters.iter().map(|letter| letter.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         redis::pipe()
             .cmd("XACK")
             .arg(&self.stream)
             .arg(GROUP)
-            .arg(&letter.id)
+            .arg(&ids)
             .ignore()
             .cmd("XDEL")
             .arg(&self.stream)
-            .arg(&letter.id)
+            .arg(&ids)
             .ignore()
             .query_async::<()>(&mut self.connection)
             .await?;

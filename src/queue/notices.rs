@@ -1,4 +1,4 @@
-//! Notices: "run N changed", to whoever listens. Losing one is harmless.
+//! Notices: "run N changed", "look, there is much to stop", to whoever listens. Losing one is harmless.
 
 use futures_util::StreamExt;
 
@@ -12,7 +12,12 @@ pub enum Notice {
     Queued(RunId),
     /// A run changed.
     Changed(RunId),
+    /// Many runs shall stop, or every gate shall close: workers look at Postgres at once.
+    Stopping,
 }
+
+/// How [`Notice::Stopping`] is said; it names no run.
+const STOPPING: &str = "stopping";
 
 /// What a listener holds.
 pub struct Notices {
@@ -32,6 +37,7 @@ impl Queue {
         let text = match notice {
             Notice::Queued(run) => format!("queued {run}"),
             Notice::Changed(run) => format!("changed {run}"),
+            Notice::Stopping => STOPPING.to_owned(),
         };
         let mut connection = self.connection().await?;
         let publish = async {
@@ -65,6 +71,9 @@ impl Notices {
             let message =
                 messages.next().await.ok_or_else(|| Unavailable("the connection is gone".into()))?;
             let text: String = message.get_payload()?;
+            if text == STOPPING {
+                return Ok(Notice::Stopping);
+            }
             let Some((what, run)) = text.split_once(' ') else { continue };
             match (what, run.parse()) {
                 ("queued", Ok(run)) => return Ok(Notice::Queued(run)),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::error::Result;
 use super::page::{Frame, Place};
-use crate::db::{Db, FleetNow, Superuser};
+use crate::clock;
+use crate::db::{Db, FleetNow, Standing, Superuser};
 
 /// How old it may be.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -13,13 +14,14 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// The fleet, as every page speaks of it.
 #[derive(Default)]
 pub(crate) struct Fleet {
-    known: Mutex<Option<(Instant, FleetNow)>>,
+    known: Mutex<Option<(Instant, FleetNow, Standing)>>,
 }
 
 impl Fleet {
     /// The frame around a page for this person.
     pub(crate) async fn frame(&self, db: &Db, by: &Superuser, here: Place) -> Result<Frame> {
-        Ok(Frame::new(by, self.now(db, by).await?, here))
+        let (notice, standing) = self.now(db, by).await?;
+        Ok(Frame::new(by, notice, standing, here, clock::now()))
     }
 
     /// Forgets, because something has just been changed here.
@@ -27,16 +29,17 @@ impl Fleet {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn now(&self, db: &Db, by: &Superuser) -> Result<FleetNow> {
-        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, now)) = known
+    async fn now(&self, db: &Db, by: &Superuser) -> Result<(FleetNow, Standing)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, now, standing)) = known
             && at.elapsed() < FRESH_FOR
         {
-            return Ok(now);
+            return Ok((now, standing));
         }
         let asked = Instant::now();
-        let now = db.fleet_now(by).await?;
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, now));
-        Ok(now)
+        let (now, standing) = tokio::try_join!(db.fleet_now(by), db.standing(by))?;
+        let known = Some((asked, now, standing.clone()));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok((now, standing))
     }
 }

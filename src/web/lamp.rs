@@ -73,6 +73,8 @@ impl Sign {
     pub(crate) const TROUBLE: Self = Self { shape: "lost", tone: "wait", word: "Trouble" };
     /// It was alive less than a day ago.
     pub(crate) const SILENT: Self = Self { shape: "lost", tone: "wait", word: "Silent" };
+    /// It finishes what it runs, and takes nothing.
+    pub(crate) const DRAINED: Self = Self { shape: "over_budget", tone: "bad", word: "Drained" };
     /// It hasn't been heard of for a day, and holds nothing.
     pub(crate) const GONE: Self = Self { shape: "terminated", tone: "off", word: "Gone" };
 
@@ -80,6 +82,9 @@ impl Sign {
     pub(crate) fn of_worker(worker: &Worker) -> Self {
         const DAY_S: f64 = 86_400.0;
         match worker {
+            worker if worker.is_alive() && worker.facts.engine_ok && worker.drained.is_some() => {
+                Self::DRAINED
+            }
             worker if worker.is_alive() && worker.facts.engine_ok => Self::ALIVE,
             worker if worker.is_alive() => Self::TROUBLE,
             worker if worker.holds > 0 || worker.silent_s < DAY_S => Self::SILENT,

@@ -13,22 +13,30 @@ mod device;
 mod error;
 mod fleet;
 mod form;
+mod found;
 mod glance;
 mod guard;
+mod handle;
 mod headers;
 mod health;
+mod hold;
 mod inert;
+mod ladder;
 mod lamp;
 mod login;
 mod origin;
 mod page;
+mod pick;
 mod receipt;
 mod run;
 mod runs;
 mod server;
 mod session;
 mod show;
+mod spread;
 mod stop;
+mod stops;
+mod terminate;
 mod throttle;
 mod transcript;
 mod work;
@@ -92,13 +100,36 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/runs/{id}").route(get().to(run::show)))
                 .service(
                     resource("/runs/{id}/terminate")
-                        .route(get().to(stop::confirm))
-                        .route(post().to(stop::terminate)),
+                        .route(get().to(terminate::confirm))
+                        .route(post().to(terminate::terminate)),
                 )
                 .service(resource("/runs/{id}/work.patch").route(get().to(work::patch)))
+                .service(
+                    resource("/stops")
+                        .app_data(form::limit(stops::FORM_MAX))
+                        .route(get().to(stops::index))
+                        .route(post().to(stops::wish)),
+                )
+                .service(resource("/stops/new").route(get().to(pick::confirm)))
+                .service(resource("/stops/{id}").route(get().to(stop::show)))
+                .service(resource("/handle").route(get().to(handle::ask)).route(post().to(handle::pull)))
+                .service(resource("/handle/leave").route(get().to(handle::leave)))
+                .service(resource("/handle/gates").route(post().to(handle::open_gates)))
+                .service(resource("/handle/queue").route(post().to(handle::release)))
+                .service(resource("/hold").route(get().to(hold::ask)).route(post().to(hold::hold)))
+                .service(resource("/hold/release").route(post().to(hold::release)))
                 .service(resource("/workers").route(get().to(workers::index)))
+                .service(resource("/found").route(get().to(found::index)))
+                .service(resource("/found/{id}").route(post().to(found::clear)))
+                .service(resource("/workers/{name}/drain").route(post().to(hold::drain)))
+                .service(resource("/workers/{name}/undrain").route(post().to(hold::undrain)))
                 .service(resource("/health").route(get().to(health::index)))
                 .service(resource("/agents").route(get().to(agents::index)))
+                .service(
+                    resource("/agents/{name}/ladder")
+                        .route(get().to(ladder::form))
+                        .route(post().to(ladder::keep)),
+                )
                 .service(resource("/audit").route(get().to(audit::index)))
                 .service(resource("/account").route(get().to(account::index)))
                 .service(resource("/account/password").route(post().to(account::change_password)))

@@ -4,9 +4,11 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use askama::Template;
+use time::OffsetDateTime;
 
 use super::error::{Error, Result};
-use crate::db::{FleetNow, Superuser};
+use super::show::Moment;
+use crate::db::{FleetNow, Standing, Superuser};
 use crate::model::page::Cursor;
 
 /// The type of every page.
@@ -27,6 +29,8 @@ pub(crate) enum Place {
     Audit,
     /// One's own account.
     Account,
+    /// The red handle.
+    Handle,
 }
 
 /// What `layout.html` needs around every page. It is made from the proof, so a page inside the layout can't be made
@@ -37,14 +41,39 @@ pub(crate) struct Frame {
     pub(crate) by: String,
     /// What must be said of the fleet on every page.
     pub(crate) notice: FleetNow,
+    /// What stands for the fleet until somebody takes it back; said in red.
+    pub(crate) standing: Standing,
     /// Where in the navigation this page is.
     pub(crate) here: Place,
+    now: OffsetDateTime,
 }
 
 impl Frame {
     /// The frame around a page for this person.
-    pub(crate) fn new(by: &Superuser, notice: FleetNow, here: Place) -> Self {
-        Self { by: by.name().to_owned(), notice, here }
+    pub(crate) fn new(
+        by: &Superuser,
+        notice: FleetNow,
+        standing: Standing,
+        here: Place,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self { by: by.name().to_owned(), notice, standing, here, now }
+    }
+
+    /// A time, as seen from this page.
+    pub(crate) fn moment(&self, at: OffsetDateTime) -> Moment {
+        Moment::new(at, self.now)
+    }
+
+    /// Why queued runs don't start, when that is somebody's doing.
+    pub(crate) fn keeps_waiting(&self) -> Option<String> {
+        let standing = &self.standing;
+        if let Some(held) = &standing.held {
+            let since = self.moment(held.at).lately();
+            return Some(format!("The queue is held by {} since {since}.", held.by));
+        }
+        (standing.alive > 0 && standing.drained == standing.alive)
+            .then(|| "Every worker that is alive is drained: none takes runs.".to_owned())
     }
 
     /// How many stops aren't proven, in words; none when all are.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::show::{self, Moment};
 use crate::model::run::{Run, State, Step, StopMode, StopWish};
-use crate::model::stop::SavedWork;
+use crate::model::work::SavedWork;
 use proof::{not_proven, proven};
 
 /// What a run page shows of a stop, or of what proves an end.
@@ -95,7 +95,7 @@ fn wished(stop: &StopWish, now: OffsetDateTime) -> Stop {
 }
 
 fn delivered(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
-    let worker = run.delivered_to.as_deref().or(run.worker.as_deref()).unwrap_or("A worker");
+    let worker = run.progress.delivered_to.as_deref().or(run.worker.as_deref()).unwrap_or("A worker");
     let nobody = |text: String| Stop::new(Mark::NotNeeded, "", "Not delivered").says(text);
     let due = |text: String| Stop::new(Mark::Due, "", "Not delivered yet").says(text);
     match run.progress.delivered_at {

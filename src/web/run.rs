@@ -105,13 +105,14 @@ fn show_run(
         State::Lost => Some(LOOKS_AGAIN_S.1),
         State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
     };
+    let kept_waiting = frame.keeps_waiting();
     page::show(&RunPage {
         frame,
         lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
         since: since(&run, now),
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),
-        says: says(&run),
+        says: says(&run, kept_waiting),
         glance: Glance::of(&run, now),
         within: doing.map(|doing| Within::new(&run, doing, now)),
         fence: run.stops_itself_at().map(|at| Moment::new(at, now)),
@@ -160,13 +161,13 @@ pub(crate) fn since(run: &Run, now: time::OffsetDateTime) -> String {
 }
 
 /// Why it is so, in the words of whoever knows.
-fn says(run: &Run) -> Vec<String> {
+fn says(run: &Run, kept_waiting: Option<String>) -> Vec<String> {
     let mut says = Vec::new();
     match run.state {
-        State::Queued => says.push(match &run.waits_because {
-            Some(why) => why.clone(),
-            None => "Waits for a worker.".to_owned(),
-        }),
+        State::Queued => {
+            let why = kept_waiting.or_else(|| run.waits_because.clone());
+            says.push(why.unwrap_or_else(|| "Waits for a worker.".to_owned()));
+        }
         State::Lost => says.push(format!(
             "{} What became of its container isn’t known until the worker is back.",
             run.trouble.as_deref().unwrap_or("Its worker fell silent.")
@@ -203,6 +204,9 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         },
     ];
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
+    if run.refused > 0 {
+        figures.push(figure("Writes refused, of an old fence", Some(show::count(run.refused))));
+    }
     figures.push(Figure { all: true, ..figure("Container", run.container.as_deref().map(show::short)) });
     figures
 }

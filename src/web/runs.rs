@@ -10,12 +10,12 @@ use super::Site;
 use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
-use super::form::Form;
+use super::form::{Form, fresh_token};
 use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
 use crate::clock;
-use crate::db::{self, FleetNow, Superuser};
+use crate::db::{self, FleetNow, Standing, Superuser};
 use crate::model::agent::Agent;
 use crate::model::page::{Cursor, Page};
 use crate::model::run::{NewRun, Outcome, RunFilter, RunId, RunLine, State, Wish};
@@ -45,6 +45,8 @@ pub(crate) struct Asked {
     state: String,
     before: Option<String>,
     after: Option<String>,
+    /// Runs are being selected.
+    pick: Option<String>,
 }
 
 #[derive(Template)]
@@ -55,6 +57,11 @@ struct ListPage {
     sentence: Option<(String, String)>,
     chips: Vec<Chip>,
     filtered: bool,
+    pick: bool,
+    /// Where selecting begins and ends.
+    pick_href: String,
+    /// Where all that match can be stopped; none where all that match are over.
+    all_href: Option<String>,
     rows: Vec<Row>,
     newer: Option<String>,
     older: Option<String>,
@@ -76,7 +83,10 @@ struct Row {
 }
 
 impl Row {
-    fn new(line: RunLine, now: time::OffsetDateTime) -> Self {
+    fn new(mut line: RunLine, kept_waiting: Option<&str>, now: time::OffsetDateTime) -> Self {
+        if let (State::Queued, Some(why)) = (line.state, kept_waiting) {
+            line.note = Some(why.to_owned());
+        }
         let last = match (line.ended_at, line.last_event_at) {
             (Some(ended), _) => Some(("ended", Moment::new(ended, now))),
             (None, Some(event)) => Some(("last word", Moment::new(event, now))),
@@ -113,46 +123,61 @@ pub(crate) async fn index(
     let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
     let page = site.db.runs_page(&by, filter, cursor).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
-    show(&list_page(frame, filter, cursor, page))
+    show(&list_page(frame, filter, cursor, page, asked.pick.is_some()))
 }
 
-fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>) -> ListPage {
+/// A list's own address: its filter, whether runs are being selected, and what else there is.
+fn list_href(filter: RunFilter, pick: bool, more: Option<String>) -> String {
+    let state = filter.word().map(|word| format!("state={word}"));
+    let parts: Vec<String> = [state, pick.then(|| "pick=1".to_owned()), more].into_iter().flatten().collect();
+    if parts.is_empty() { "/".to_owned() } else { format!("/?{}", parts.join("&")) }
+}
+
+fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>, pick: bool) -> ListPage {
     let now = clock::now();
-    let link = |key: &str, id: i64| match filter.word() {
-        Some(word) => format!("/?state={word}&{key}={id}"),
-        None => format!("/?{key}={id}"),
+    let link = |key: &str, id: i64| list_href(filter, pick, Some(format!("{key}={id}")));
+    let kept_waiting = frame.keeps_waiting();
+    let at = match cursor {
+        Cursor::Start => None,
+        Cursor::Before(id) => Some(format!("before={id}")),
+        Cursor::After(id) => Some(format!("after={id}")),
     };
     let named = FILTERS.iter().find(|(known, _)| *known == filter).map_or("Starting", |(_, word)| *word);
-    let is_start = filter == RunFilter::All && cursor == Cursor::Start;
-    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice));
+    let is_start = filter == RunFilter::All && cursor == Cursor::Start && !pick;
+    let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice, &frame.standing));
     ListPage {
         frame,
-        heading: if filter == RunFilter::All { "Runs".to_owned() } else { format!("{named} runs") },
+        heading: match filter {
+            RunFilter::All if pick => "Select runs to stop".to_owned(),
+            RunFilter::All => "Runs".to_owned(),
+            _ => format!("{named} runs"),
+        },
+        pick,
+        pick_href: list_href(filter, !pick, at),
+        all_href: filter.reach().map(|_| format!("/stops/new?state={}", filter.word().unwrap_or("all"))),
         sentence,
         chips: FILTERS
             .iter()
-            .map(|(known, word)| Chip {
-                word,
-                href: known.word().map_or_else(|| "/".to_owned(), |word| format!("/?state={word}")),
-                here: *known == filter,
-            })
+            .map(|(known, word)| Chip { word, href: list_href(*known, pick, None), here: *known == filter })
             .collect(),
         filtered: filter != RunFilter::All || cursor != Cursor::Start,
         newer: page.newer.map(|id| link("after", id)),
         older: page.older.map(|id| link("before", id)),
-        rows: page.rows.into_iter().map(|line| Row::new(line, now)).collect(),
+        rows: page.rows.into_iter().map(|line| Row::new(line, kept_waiting.as_deref(), now)).collect(),
         now: Moment::new(now, now),
     }
 }
 
 /// How the fleet is, in one sentence and its rest.
-fn sentence(fleet: &FleetNow) -> (String, String) {
+fn sentence(fleet: &FleetNow, standing: &Standing) -> (String, String) {
     let count = |n: i32| match usize::try_from(n) {
         Ok(n) if n < FleetNow::COUNTED as usize => show::word(n),
         _ => format!("{} or more", FleetNow::COUNTED),
     };
     let verb = |n: i32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let first = match fleet.unconfirmed + fleet.lost {
+        0 if standing.gates_closed.is_some() => "Everything is stopped.".to_owned(),
+        0 if standing.held.is_some() => "Nothing starts.".to_owned(),
         0 => "Nothing needs you.".to_owned(),
         n => format!("{} {} you.", count(n), verb(n, "run needs", "runs need")),
     };
@@ -224,14 +249,6 @@ pub(crate) async fn form(
         filled.retry_of = like.to_string();
     }
     form_page(&by, &site, &fleet, &filled, None).await
-}
-
-/// Marks a form, so that the same one sent twice starts one run.
-fn fresh_token() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::Internal(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 async fn form_page(

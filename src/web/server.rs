@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::fleet::Fleet;
 use super::origin::{self, Ours};
 use super::throttle::Throttle;
-use super::{Site, headers, routes};
+use super::{Site, headers, routes, spread};
 use crate::password::Passwords;
 use crate::queue::Notice;
 
@@ -80,7 +80,8 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToke
         shutdown.cancelled().await;
         handle.stop(true).await;
     };
-    let (served, ..) = tokio::join!(server, stop, lose_lapsed(&site, &shutdown));
+    let (served, ..) =
+        tokio::join!(server, stop, lose_lapsed(&site, &shutdown), spread::go_on(&site, &shutdown));
     served
 }
 

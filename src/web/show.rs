@@ -45,6 +45,12 @@ impl Moment {
         format!("{}.{:03}", self.clock(), self.at.millisecond())
     }
 
+    /// The time of day, with its day in front when that is another one; in UTC.
+    pub(crate) fn lately(&self) -> String {
+        let today = Self::new(self.now, self.now).day();
+        if self.day() == today { format!("{} UTC", self.clock()) } else { self.exact() }
+    }
+
     /// How long ago it was; zero when clocks differ.
     pub(crate) fn age(&self) -> Duration {
         Duration::try_from(self.now - self.at).unwrap_or_default()

@@ -1,225 +1,276 @@
-//! The question before a stop, with what the stop would cost, and the wish itself.
-
-use std::time::Duration;
+//! One stop of many: how far it has come, and a receipt for each of its runs. The page can be left and found again.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
-use actix_web::web::Data;
+use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use time::OffsetDateTime;
 
 use super::Site;
-use super::address::Address;
-use super::device::Device;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::fleet::Fleet;
-use super::form::Form;
-use super::glance::Within;
 use super::lamp::Lamp;
-use super::page::{Frame, Place, go_to, show_as};
-use super::run::{DOING_TAIL, doing, since};
+use super::page::{self, Frame, Place, cursor};
 use super::show::{self, Moment};
+use super::stops;
 use crate::clock;
-use crate::db::Superuser;
-use crate::model::run::{Run, RunId, State, StopMode};
-use crate::model::stop::{NewStop, WorkSeen};
-use crate::queue::{Command, Notice};
+use crate::db::{Keeper, Superuser};
+use crate::model::page::{Cursor, PAGE_SIZE, Page};
+use crate::model::run::{State, StopMode};
+use crate::model::stop::{Met, Stop, StopCounts, StopId, StopKind, StopLine};
+use crate::model::worker::Worker;
 
-/// Reasons within a thumb's reach.
-const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
+/// How often the page looks again, in seconds: while something moves, and while only a silent worker could move it.
+const LOOKS_AGAIN_S: (u32, u32) = (2, 10);
 
-/// The longest reason, in characters.
-const REASON_MAX: usize = 500;
-
-/// How long the question waits for a look at the work; after that it shows what was last known.
-const LOOK_WAIT: Duration = Duration::from_millis(600);
-/// Between two questions whether it has come.
-const LOOK_TICK: Duration = Duration::from_millis(40);
-/// What was seen this short a time ago needs no other look.
-const LOOK_FRESH: Duration = Duration::from_secs(2);
-
-/// What a person says when they stop a run.
-#[derive(Deserialize, Default)]
-pub(crate) struct Said {
-    mode: Option<String>,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    preset: String,
-    #[serde(default)]
-    save: String,
-}
-
-impl Said {
-    fn mode(&self) -> Result<StopMode> {
-        let Some(word) = self.mode.as_deref() else { return Ok(StopMode::Graceful) };
-        word.parse().map_err(|_| {
-            Error::Unprocessable(format!(
-                "A run can be stopped by \"graceful\" or \"force\", not by {word:?}."
-            ))
-        })
-    }
-
-    fn saves(&self) -> Result<bool> {
-        match self.save.as_str() {
-            "" => Ok(false),
-            "yes" => Ok(true),
-            word => {
-                Err(Error::Unprocessable(format!("The work can be saved: \"yes\" or nothing, not {word:?}.")))
-            }
-        }
-    }
-
-    /// The reason: what was typed, else what was chosen.
-    fn reason(&self) -> std::result::Result<&str, String> {
-        let typed = self.reason.trim();
-        let reason = if typed.is_empty() { self.preset.trim() } else { typed };
-        match reason.chars().count() {
-            _ if reason.contains('\0') => Err("The reason holds a NUL character; take it out.".to_owned()),
-            0..=REASON_MAX => Ok(reason),
-            n => Err(format!("The reason is {n} characters long; {REASON_MAX} is the most.")),
-        }
-    }
+/// Which part of the receipts is asked for.
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    before: Option<String>,
+    after: Option<String>,
 }
 
 #[derive(Template)]
-#[template(path = "runs/terminate.html")]
-struct ConfirmPage<'a> {
+#[template(path = "stops/show.html")]
+struct StopPage {
     frame: Frame,
-    lamp: Lamp,
-    since: String,
-    cost: Option<String>,
-    within: Option<Within>,
-    work: Option<Work>,
-    said: &'a Said,
-    problem: Option<&'a str>,
-    run: Run,
-}
-
-/// What a stop would lose of the workspace.
-struct Work {
     what: String,
-    /// Whether there is anything.
-    any: bool,
-    trouble: Option<String>,
-    seen: Moment,
+    heading: String,
+    lamp: Lamp,
+    by_force: bool,
+    at: Moment,
+    figures: [(&'static str, String, &'static str); 6],
+    handle: Option<Handle>,
+    unproven: Vec<Receipt>,
+    /// How many more than these there are.
+    unnamed: i64,
+    receipts: Vec<Receipt>,
+    newer: Option<i64>,
+    older: Option<i64>,
+    refresh: Option<u32>,
+    stop: Stop,
+    counts: StopCounts,
+    now: Moment,
 }
 
-impl Work {
-    fn new(seen: WorkSeen, now: time::OffsetDateTime) -> Self {
-        let of =
-            |n: i64, one: &str, many: &str| format!("{} {}", show::count(n), if n == 1 { one } else { many });
-        let files = seen.files.map(|n| format!("{} uncommitted", of(n, "file", "files")));
-        let unpushed = seen.unpushed.filter(|n| *n > 0);
-        let commits = unpushed.map(|n| format!("{} unpushed", of(n, "commit", "commits")));
-        let any = seen.files.is_none_or(|n| n > 0) || unpushed.is_some();
-        let what = match (files, commits) {
-            _ if !any => "nothing uncommitted or unpushed".to_owned(),
-            (Some(files), Some(commits)) => format!("{files}, {commits}"),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => "not known".to_owned(),
-        };
-        Self { what, any, trouble: seen.trouble, seen: Moment::new(seen.at, now) }
-    }
+/// What the red handle did besides.
+struct Handle {
+    pulled: bool,
+    /// Steps, each done or not, with what is said of it.
+    steps: Vec<Step>,
 }
 
-/// The question before a stop.
-pub(crate) async fn confirm(
+/// One thing to be done, and whether it is.
+pub(crate) struct Step {
+    pub(crate) done: bool,
+    pub(crate) what: String,
+    pub(crate) at: Option<Moment>,
+    pub(crate) text: String,
+}
+
+/// One line.
+struct Receipt {
+    lamp: Lamp,
+    wished: Option<Moment>,
+    delivered: Option<String>,
+    proven: Option<String>,
+    line: StopLine,
+}
+
+/// The page.
+pub(crate) async fn show(
     by: Superuser,
     site: Data<Site>,
     fleet: Data<Fleet>,
-    id: RunId,
+    id: StopId,
+    asked: Query<Asked>,
 ) -> Result<HttpResponse> {
-    confirm_page(&by, &site, &fleet, id, &Said::default(), None).await
+    let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
+    let (stop, counts) = site.db.stop(&by, id).await?;
+    let lines = site.db.stop_lines(&by, id, cursor).await?;
+    let unproven = match cursor {
+        Cursor::Start if counts.unproven() > 0 => site.db.stop_unproven(&by, id).await?,
+        _ => Vec::new(),
+    };
+    let keepers = match stop.kind {
+        StopKind::Everything => site.db.keepers(&by, stop.at).await?,
+        _ => Vec::new(),
+    };
+    let here = if stop.kind == StopKind::Everything { Place::Handle } else { Place::Runs };
+    let frame = fleet.frame(&site.db, &by, here).await?;
+    page::show(&stop_page(frame, stop, counts, lines, unproven, keepers))
 }
 
-async fn confirm_page(
-    by: &Superuser,
-    site: &Site,
-    fleet: &Fleet,
-    id: RunId,
-    said: &Said,
-    problem: Option<&str>,
-) -> Result<HttpResponse> {
-    // Side by side, so that together they take no longer than one statement may.
-    let (run, events, frame) = tokio::join!(
-        site.db.run(by, id),
-        site.db.events_tail(by, id, None, DOING_TAIL),
-        fleet.frame(&site.db, by, Place::Runs)
-    );
-    let (run, events, frame) = (run?, events?, frame?);
-    let work = look(site, by, &run).await;
+fn stop_page(
+    frame: Frame,
+    stop: Stop,
+    counts: StopCounts,
+    lines: Page<StopLine>,
+    unproven: Vec<StopLine>,
+    keepers: Vec<Keeper>,
+) -> StopPage {
     let now = clock::now();
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(
-        status,
-        &ConfirmPage {
-            frame,
-            lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
-            since: since(&run, now),
-            cost: run.numbers.cost_usd.map(show::dollars),
-            within: doing(&run, &events, now).map(|doing| Within::new(&run, &doing, now)),
-            work: work.map(|seen| Work::new(seen, now)),
-            said,
-            problem,
-            run,
-        },
-    )
-}
-
-/// What a stop would lose: seen just now, when the worker answers in time, or else when it was last seen.
-async fn look(site: &Site, by: &Superuser, run: &Run) -> Option<WorkSeen> {
-    let known = run.work.clone();
-    let fresh = known.as_ref().is_some_and(|seen| Moment::new(seen.at, clock::now()).age() < LOOK_FRESH);
-    let listens = run.state == State::Running && run.stop.is_none() && run.stops_itself_at().is_none();
-    let Some(worker) = run.worker.as_deref().filter(|_| listens && !fresh) else { return known };
-    let before = known.as_ref().map(|seen| seen.at);
-    let asked = async {
-        site.queue.command(worker, Command::Look(run.id)).await.ok()?;
-        loop {
-            sleep(LOOK_TICK).await;
-            let seen = site.db.seen_work(by, run.id).await.ok()?;
-            if seen.as_ref().map(|seen| seen.at) != before {
-                return seen;
-            }
-        }
+    let (unproven, receipts) = in_order(unproven, lines.rows, lines.newer.is_some() || lines.older.is_some());
+    let written = stop.written_at.is_some();
+    let handle = (stop.kind == StopKind::Everything).then(|| handle(&frame, &stop, &keepers, now));
+    let answers_due = handle.as_ref().is_some_and(|handle| {
+        handle.pulled && keepers.iter().any(|keeper| keeper.closed_at.is_none() && is_alive(keeper))
+    });
+    let refresh = match (counts.unconfirmed + counts.pending, counts.lost) {
+        _ if !written || answers_due => Some(LOOKS_AGAIN_S.0),
+        (1.., _) => Some(LOOKS_AGAIN_S.0),
+        (_, 1..) => Some(LOOKS_AGAIN_S.1),
+        _ => None,
     };
-    timeout(LOOK_WAIT, asked).await.ok().flatten().or(known)
-}
-
-/// Writes the wish to stop, then tells the worker. Sent twice it is one wish, and noted twice.
-pub(crate) async fn terminate(
-    by: Superuser,
-    site: Data<Site>,
-    fleet: Data<Fleet>,
-    (address, device): (Address, Device),
-    id: RunId,
-    said: Form<Said>,
-) -> Result<HttpResponse> {
-    let (mode, save) = (said.mode()?, said.saves()?);
-    let reason = match said.reason() {
-        Ok(reason) => reason,
-        Err(problem) => return confirm_page(&by, &site, &fleet, id, &said, Some(&problem)).await,
-    };
-    let address = address.to_string();
-    let stop = NewStop { mode, reason, save, address: Some(&address), device: device.0.as_deref() };
-    let stopped = site.db.wish_stop(&by, id, &stop).await?;
-    fleet.forget();
-    tracing::info!(run = %id, mode = mode.word(), save, fresh = stopped.fresh, by = by.name(), "stop wished");
-    // The wish is written; Redis only makes it quick.
-    let tell = async {
-        match &stopped.tell {
-            Some((worker, mode)) if stopped.save => {
-                site.queue.command(worker, Command::SaveAndStop(id, *mode)).await
-            }
-            Some((worker, mode)) => site.queue.command(worker, Command::Stop(id, *mode)).await,
-            None => Ok(()),
-        }
-    };
-    let (told, noticed) = tokio::join!(tell, site.queue.notice(Notice::Changed(id)));
-    if let Err(error) = told.and(noticed) {
-        tracing::warn!(%error, run = %id, "the worker will find the wish in Postgres");
+    StopPage {
+        what: stops::what(&stop),
+        heading: heading(&counts, written),
+        lamp: stops::lamp(&counts, written),
+        by_force: stop.mode == StopMode::Force,
+        at: Moment::new(stop.at, now),
+        figures: figures(&counts),
+        handle,
+        unnamed: if unproven.is_empty() { 0 } else { counts.unproven() - unproven.len() as i64 },
+        unproven: unproven.into_iter().map(|line| receipt(line, now)).collect(),
+        newer: lines.newer,
+        older: lines.older,
+        receipts: receipts.into_iter().map(|line| receipt(line, now)).collect(),
+        refresh,
+        stop,
+        counts,
+        now: Moment::new(now, now),
+        frame,
     }
-    Ok(go_to(&format!("/runs/{id}")))
+}
+
+/// What isn't proven comes first: in a list of its own where there are several pages, else at the head of the one list.
+fn in_order(
+    mut unproven: Vec<StopLine>,
+    mut receipts: Vec<StopLine>,
+    several_pages: bool,
+) -> (Vec<StopLine>, Vec<StopLine>) {
+    unproven.truncate(PAGE_SIZE);
+    if !several_pages {
+        receipts.sort_by_key(|line| line.state.is_over());
+        unproven.clear();
+    }
+    (unproven, receipts)
+}
+
+/// How it stands, in one sentence that can be read in a second.
+fn heading(counts: &StopCounts, written: bool) -> String {
+    let all = show::count(counts.all());
+    let over = counts.all() - counts.unproven();
+    match (counts.all(), counts.unproven()) {
+        (0, _) => "There was nothing to stop.".to_owned(),
+        (1, 0) if written => "The run is proven over.".to_owned(),
+        (_, 0) if written => format!("All {all} runs are proven over."),
+        _ => format!("{} of {all} proven over.", show::count(over)),
+    }
+}
+
+fn figures(counts: &StopCounts) -> [(&'static str, String, &'static str); 6] {
+    let alarming = |n: i64, tone: &'static str| if n > 0 { tone } else { "" };
+    let proven = counts.proven + counts.queued;
+    let figure = |name, n, tone| (name, show::count(n), tone);
+    [
+        figure("Wished", counts.wished(), ""),
+        figure("Delivered", counts.delivered, ""),
+        figure("Proven over", proven, alarming(proven, "go")),
+        figure(
+            "Unconfirmed",
+            counts.unconfirmed + counts.pending,
+            alarming(counts.unconfirmed + counts.pending, "bad"),
+        ),
+        figure("Lost", counts.lost, alarming(counts.lost, "wait")),
+        figure("Over already", counts.over, ""),
+    ]
+}
+
+/// Whether a worker can be expected to answer.
+pub(crate) fn is_alive(keeper: &Keeper) -> bool {
+    keeper.silent_s < Worker::SILENT_AFTER_S
+}
+
+fn handle(frame: &Frame, stop: &Stop, keepers: &[Keeper], now: OffsetDateTime) -> Handle {
+    let current = frame.standing.handle == Some(stop.id);
+    let held = frame.standing.held.as_ref().filter(|_| current);
+    let mut steps = vec![match (held, &stop.released) {
+        (Some(held), _) => Step {
+            done: true,
+            what: "Queue held".to_owned(),
+            at: Some(Moment::new(held.at, now)),
+            text: format!("By {}. Nothing starts; new runs are taken in, and wait.", held.by),
+        },
+        (None, Some((at, by))) => Step {
+            done: true,
+            what: "Queue held, and released again".to_owned(),
+            at: Some(Moment::new(*at, now)),
+            text: format!("Released by {by}."),
+        },
+        (None, None) => Step {
+            done: true,
+            what: "Queue held".to_owned(),
+            at: Some(Moment::new(stop.at, now)),
+            text: "Another pull of the handle came after this one.".to_owned(),
+        },
+    }];
+    if let Some((at, by)) = &stop.gates_opened {
+        steps.push(Step {
+            done: true,
+            what: "Gates closed, and free to open again".to_owned(),
+            at: Some(Moment::new(*at, now)),
+            text: format!("By {by}."),
+        });
+    } else {
+        steps.extend(gates(keepers, stop.at, now));
+    }
+    Handle { pulled: current, steps }
+}
+
+/// What each worker has said of its gates.
+pub(crate) fn gates(keepers: &[Keeper], since: OffsetDateTime, now: OffsetDateTime) -> Vec<Step> {
+    if keepers.is_empty() {
+        return vec![Step {
+            done: true,
+            what: "Gates closed".to_owned(),
+            at: None,
+            text: "No worker was heard of for a day, and none holds a run.".to_owned(),
+        }];
+    }
+    let step = |keeper: &Keeper| Step {
+        done: keeper.closed_at.is_some(),
+        what: match keeper.closed_at {
+            Some(_) => format!("{}: gates closed", keeper.worker),
+            None => format!("{}: not confirmed", keeper.worker),
+        },
+        at: keeper.closed_at.map(|at| Moment::new(at, now)),
+        text: match keeper.closed_at {
+            Some(at) => {
+                let after = std::time::Duration::try_from(at - since).unwrap_or_default();
+                format!("{} after the pull.", show::span(after))
+            }
+            None if is_alive(keeper) => "It looks every 2 s by itself too.".to_owned(),
+            None => format!(
+                "Silent for {}. A worker that is cut off stops its runs before their leases lapse.",
+                show::span(std::time::Duration::from_secs_f64(keeper.silent_s.max(0.0)))
+            ),
+        },
+    };
+    keepers.iter().map(step).collect()
+}
+
+fn receipt(line: StopLine, now: OffsetDateTime) -> Receipt {
+    let unconfirmed = line.met != Met::Over && !line.state.is_over() && line.state != State::Lost;
+    let after = |at: Option<OffsetDateTime>| {
+        let gap = std::time::Duration::try_from(at? - line.wish_at?).ok();
+        Some(gap.map_or_else(|| "before".to_owned(), |gap| format!("+ {}", show::span(gap))))
+    };
+    Receipt {
+        lamp: Lamp::of(line.state, line.outcome, unconfirmed),
+        wished: line.wish_at.map(|at| Moment::new(at, now)),
+        delivered: after(line.delivered_at),
+        proven: after(line.confirmed_at),
+        line,
+    }
 }

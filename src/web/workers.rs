@@ -33,6 +33,8 @@ struct Card {
     runs: Vec<(Lamp, RunLine)>,
     /// How many runs it holds that aren't named here.
     unnamed: i64,
+    /// Whether draining it would change anything.
+    drainable: bool,
     worker: Worker,
 }
 
@@ -85,6 +87,7 @@ fn card(worker: Worker, held: &[RunLine], now: time::OffsetDateTime) -> Card {
         started: Moment::new(worker.started_at, now),
         unnamed: (worker.holds - named).max(0),
         runs,
+        drainable: Sign::of_worker(&worker) != Sign::GONE,
         worker,
     }
 }

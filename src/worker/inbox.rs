@@ -29,7 +29,7 @@ async fn obey(worker: &Arc<Worker>) -> Result<(), Unavailable> {
     loop {
         let letters = inbox.next(again).await?;
         again = again && !letters.is_empty();
-        for letter in letters {
+        for letter in &letters {
             // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
             match letter.command {
                 Some(Command::Stop(run, mode)) => _ = worker.roster.wish(run, mode, false),
@@ -37,12 +37,12 @@ async fn obey(worker: &Arc<Worker>) -> Result<(), Unavailable> {
                 Some(Command::Look(run)) => look::begin(worker, run),
                 None => {}
             }
-            inbox.done(&letter).await?;
         }
+        inbox.done(&letters).await?;
     }
 }
 
-/// Wakes up for queued runs, for ever.
+/// Wakes up for queued runs, and looks at once when there is much to stop, for ever.
 pub(super) async fn notices(worker: &Worker) {
     loop {
         if let Err(error) = listen(worker).await {
@@ -54,11 +54,14 @@ pub(super) async fn notices(worker: &Worker) {
 
 async fn listen(worker: &Worker) -> Result<(), Unavailable> {
     let mut notices = worker.parts.queue.notices().await?;
-    // What was queued before we listened.
+    // What was queued or wished before we listened.
     worker.wake.notify_one();
+    worker.look.notify_one();
     loop {
-        if let Notice::Queued(_) = notices.next().await? {
-            worker.wake.notify_one();
+        match notices.next().await? {
+            Notice::Queued(_) => worker.wake.notify_one(),
+            Notice::Stopping => worker.look.notify_one(),
+            Notice::Changed(_) => {}
         }
     }
 }

@@ -19,12 +19,14 @@ pub struct Ladder {
     rung: Signal,
     /// When the rung was first tried; none before.
     since: Option<Instant>,
-    /// The highest signal that the engine took.
-    delivered: Option<Signal>,
+    /// The signals that were taken, in the order of the rungs.
+    taken: Vec<Signal>,
     /// Those to which it gave no answer: each may have got through all the same.
     unanswered: Vec<Signal>,
     /// Whether this rung's signal got through.
     through: bool,
+    /// Whether the engine took a SIGKILL, and whether the host's own went through.
+    killed_by: (bool, bool),
     next: Instant,
     kills: u32,
 }
@@ -40,9 +42,10 @@ impl Ladder {
             times,
             rung,
             since: None,
-            delivered: None,
+            taken: Vec::new(),
             unanswered: Vec::new(),
             through: false,
+            killed_by: (false, false),
             next: now,
             kills: 0,
         }
@@ -60,20 +63,60 @@ impl Ladder {
         self.next
     }
 
+    /// When the rung's time is up, whatever became of its signal; never for the last one.
+    pub fn climbs_at(&self) -> Option<Instant> {
+        let since = self.since?;
+        match self.rung {
+            Signal::Int => Some(since + self.times.sigint),
+            Signal::Term => Some(since + self.times.sigterm),
+            Signal::Kill => None,
+        }
+    }
+
+    /// Goes to the next rung if this one's time is up.
+    pub fn climb_if_due(&mut self, now: Instant) {
+        if self.climbs_at().is_some_and(|at| now >= at) {
+            self.climb(if self.rung == Signal::Int { Signal::Term } else { Signal::Kill }, now);
+        }
+    }
+
+    /// The signal of the rung reached.
+    pub fn rung(&self) -> Signal {
+        self.rung
+    }
+
     /// The rung reached.
     pub fn step(&self) -> Step {
         step(self.rung)
     }
 
-    /// The highest signal that the engine took.
+    /// The highest signal that was taken.
     pub fn delivered(&self) -> Option<Signal> {
-        self.delivered
+        self.taken.last().copied()
     }
 
-    /// The signal behind an exit: one without an answer, when the exit code is its mark; else the highest that the engine
-    /// took. An engine that hangs does what it was asked when it goes on, and nobody is told.
+    /// The signal behind an exit: one whose mark the exit code is, taken or left without an answer (an engine that hangs does
+    /// what it was asked when it goes on, and nobody is told); else one that a program may answer with any code, if it was
+    /// taken. SIGKILL leaves no other code than its own.
     pub fn behind(&self, exit_code: i64) -> Option<Signal> {
-        self.unanswered.iter().copied().find(|signal| marks(*signal).contains(&exit_code)).or(self.delivered)
+        let tried = self.taken.iter().chain(&self.unanswered).copied();
+        let marked = tried.filter(|signal| marks(*signal).contains(&exit_code)).max();
+        marked.or_else(|| self.taken.iter().copied().filter(|signal| *signal != Signal::Kill).max())
+    }
+
+    /// Counts what a former life had tried, up to this rung: it may have got through.
+    pub fn tried_before(&mut self, step: Step) {
+        for signal in [Signal::Int, Signal::Term, Signal::Kill] {
+            if self::step(signal) <= step {
+                self.unanswered(signal);
+            }
+        }
+    }
+
+    fn take(&mut self, signal: Signal) {
+        if !self.taken.contains(&signal) {
+            self.taken.push(signal);
+        }
     }
 
     /// The signal to send now, if one is due.
@@ -81,13 +124,7 @@ impl Ladder {
         if now < self.next {
             return None;
         }
-        if let Some(since) = self.since {
-            match self.rung {
-                Signal::Int if now >= since + self.times.sigint => self.climb(Signal::Term, now),
-                Signal::Term if now >= since + self.times.sigterm => self.climb(Signal::Kill, now),
-                _ => {}
-            }
-        }
+        self.climb_if_due(now);
         self.since.get_or_insert(now);
         Some(self.rung)
     }
@@ -97,7 +134,8 @@ impl Ladder {
     pub fn sent(&mut self, through: bool, now: Instant) {
         if through {
             self.through = true;
-            self.delivered = Some(self.rung);
+            self.take(self.rung);
+            self.killed_by.0 |= self.rung == Signal::Kill;
         }
         let since = self.since.unwrap_or(now);
         self.next = match self.rung {
@@ -113,11 +151,27 @@ impl Ladder {
         };
     }
 
-    /// The signal that was due may have got through, or not.
-    pub fn unanswered(&mut self) {
-        if !self.unanswered.contains(&self.rung) {
-            self.unanswered.push(self.rung);
+    /// This signal may have got through, or not.
+    pub fn unanswered(&mut self, signal: Signal) {
+        if !self.unanswered.contains(&signal) {
+            self.unanswered.push(signal);
         }
+    }
+
+    /// The host's own kill went through.
+    pub fn killed_by_host(&mut self) {
+        self.take(Signal::Kill);
+        self.killed_by.1 = true;
+    }
+
+    /// The engine answers, so that the kill isn't the host's alone.
+    pub fn killed_by_engine(&mut self) {
+        self.killed_by.0 = true;
+    }
+
+    /// Whether the host's own kill went through, and the engine took none.
+    pub fn by_host_alone(&self) -> bool {
+        self.killed_by == (false, true)
     }
 
     fn climb(&mut self, rung: Signal, now: Instant) {
@@ -194,14 +248,68 @@ mod tests {
         ladder.sent(true, start);
         ladder.force(start);
         ladder.due(start);
-        ladder.unanswered();
+        ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert_eq!((ladder.behind(137), ladder.behind(0)), (Some(Signal::Kill), Some(Signal::Int)));
         let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
         ladder.due(start);
-        ladder.unanswered();
+        ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert_eq!((ladder.behind(137), ladder.behind(1)), (Some(Signal::Kill), None));
+    }
+
+    #[test]
+    fn what_had_ended_by_itself_isnt_laid_to_a_kill_that_came_too_late() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        assert_eq!(
+            (ladder.behind(0), ladder.behind(1), ladder.behind(137)),
+            (None, None, Some(Signal::Kill))
+        );
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        ladder.force(start);
+        ladder.due(start);
+        ladder.sent(true, start);
+        assert_eq!((ladder.behind(1), ladder.behind(137)), (Some(Signal::Int), Some(Signal::Kill)));
+    }
+
+    #[test]
+    fn what_a_former_life_tried_may_be_behind_the_end() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.tried_before(Step::Sigterm);
+        assert_eq!((ladder.behind(143), ladder.behind(0)), (Some(Signal::Term), Some(Signal::Int)));
+        assert_eq!((ladder.behind(137), ladder.behind(1)), (None, None));
+    }
+
+    #[test]
+    fn a_rung_ends_when_its_time_is_up_even_while_its_signal_is_on_its_way() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.due(start);
+        let top = ladder.climbs_at().unwrap();
+        ladder.climb_if_due(top - Duration::from_millis(1));
+        assert_eq!(ladder.rung(), Signal::Int);
+        ladder.climb_if_due(top);
+        assert_eq!((ladder.rung(), ladder.due(top)), (Signal::Term, Some(Signal::Term)));
+    }
+
+    #[test]
+    fn the_hosts_own_kill_counts_as_delivered() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(StopMode::Force, LadderTimes::default(), start);
+        ladder.due(start);
+        ladder.killed_by_host();
+        ladder.unanswered(Signal::Kill);
+        ladder.sent(false, start);
+        assert!(ladder.by_host_alone() && ladder.behind(137) == Some(Signal::Kill));
+        ladder.due(ladder.next());
+        ladder.sent(true, start);
+        assert!(!ladder.by_host_alone());
     }
 
     #[test]

@@ -5,15 +5,18 @@
 
 mod adopt;
 mod errands;
+mod handle;
 mod inbox;
 pub mod ladder;
 pub mod lines;
 mod look;
+pub mod notes;
 mod pulse;
 mod pump;
 mod reporter;
 mod roster;
 mod supervise;
+mod survey;
 mod sweep;
 pub mod verdict;
 mod workspace;
@@ -65,8 +68,8 @@ pub struct Parts {
 /// How long a worker gives things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Each rung of the ladder.
-    pub ladder: LadderTimes,
+    /// Each rung of the ladder, in place of what the agents say.
+    pub ladder: Option<LadderTimes>,
     /// Between two renewals of its leases; a third of a lease.
     pub renewal: Duration,
     /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
@@ -79,7 +82,7 @@ pub struct Times {
 impl Default for Times {
     fn default() -> Self {
         Self {
-            ladder: LadderTimes::default(),
+            ladder: None,
             renewal: Lease::LASTS / 3,
             fence: Lease::LASTS * 2 / 3,
             save: Duration::from_secs(15),
@@ -99,10 +102,13 @@ pub struct Leave {
 /// A worker at work.
 struct Worker {
     parts: Parts,
-    roster: Roster,
+    roster: Arc<Roster>,
     upstream: Upstream,
     /// Something may be waiting.
     wake: Notify,
+    /// There may be much to stop.
+    look: Notify,
+    gates: handle::Gates,
     /// Why the engine can't be used, if it can't.
     engine_down: Mutex<Option<String>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
@@ -120,16 +126,22 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
     let worker = Arc::new(Worker {
         parts,
-        roster: Roster::default(),
+        roster: Arc::default(),
         upstream,
         wake: Notify::new(),
+        look: Notify::new(),
+        gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         notices,
         supervisors: TaskTracker::new(),
     });
     let host = pulse::host(&worker);
+    let begin = async {
+        pulse::register(&worker, &host).await;
+        handle::begin(&worker).await;
+    };
     tokio::select! {
-        () = pulse::register(&worker, &host) => {}
+        () = begin => {}
         () = leave.hand_over.cancelled() => return Ok(()),
     }
     // Nobody may be listening any more; that is fine.
@@ -138,10 +150,13 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = pulse::heartbeats(&worker, &host) => {}
         () = pulse::renewals(&worker) => {}
         () = pulse::fence(&worker) => {}
+        () = handle::watch(&worker) => {}
         () = inbox::commands(&worker) => {}
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}
         () = look_for_work(&worker) => {}
+        () = survey::surveys(&worker) => {}
+        () = survey::clearings(&worker) => {}
         () = leave.hand_over.cancelled() => {}
     }
     if leave.stop_runs.is_cancelled() {

@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(300);
 pub(super) struct Said {
     /// The last `result`.
     pub(super) result: Option<RunResult>,
+    /// When it came, unless the CLI has gone on since.
+    pub(super) rests_since: Option<Instant>,
     /// The last line that was no record.
     pub(super) last_words: String,
 }
@@ -149,7 +151,14 @@ impl<'a> Pump<'a> {
             if line.kind == Kind::Text && !line.payload.trim().is_empty() {
                 said.last_words = text::prefix(&line.payload, 2000).to_owned();
             }
-            said.result = result.or(said.result.take());
+            match result {
+                Some(result) => {
+                    said.result = Some(result);
+                    said.rests_since = Some(Instant::now());
+                }
+                None if line.kind != Kind::Text => said.rests_since = None,
+                None => {}
+            }
         });
         self.bytes += line.payload.len();
         self.batch.events.push(Event {

@@ -138,6 +138,11 @@ impl Roster {
         }
     }
 
+    /// Whether a run's lease was renewed within this time, so that it can't have lapsed.
+    pub(super) fn holds(&self, run: RunId, within: Duration) -> bool {
+        self.runs().get(&run).is_some_and(|entry| entry.renewed.elapsed() < within)
+    }
+
     /// Those whose last renewal is this long ago, or longer.
     pub(super) fn overdue(&self, now: Instant, limit: Duration) -> Vec<RunId> {
         let late = |entry: &Entry| now.duration_since(entry.renewed) >= limit;

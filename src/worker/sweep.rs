@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Worker;
 use crate::clock;
 use crate::db::Held;
-use crate::engine::{Exit, Found, Signal, Status};
-use crate::model::run::{Evidence, RunId, Step};
+use crate::engine::{Exit, Found, Left, Signal, Status};
+use crate::model::found::{Kind, Leftover};
+use crate::model::run::{Cgroup, Evidence, RunId, Step};
 use crate::queue::Notice;
 
 /// Looks at everything the engine holds of ours.
@@ -46,8 +47,13 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     let mut killed = false;
     if found.status == Status::Alive {
         tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
-        match engine.signal(&found.container, Signal::Kill).await {
+        let (sent, by_host) = tokio::join!(
+            engine.signal(&found.container, Signal::Kill),
+            engine.kill_by_host(&found.container)
+        );
+        match sent {
             Ok(()) => killed = true,
+            Err(_) if by_host.is_ok() => killed = true,
             Err(crate::engine::Error::NotRunning | crate::engine::Error::Absent) => {}
             Err(error) => return Err(error.into()),
         }
@@ -57,6 +63,12 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         Status::Alive => anyhow::bail!("it is still alive"),
         Status::Exited(exit) => Some(exit),
         Status::Created | Status::Absent => None,
+    };
+    let cgroup = match engine.left(&found.container).await {
+        Left::Alive(n) => anyhow::bail!("{n} of its processes are alive"),
+        Left::Empty => Cgroup::Empty,
+        Left::Gone => Cgroup::Gone,
+        Left::Unseen => Cgroup::Unseen,
     };
     if lost.is_some() {
         let (step, reason) = match (killed, exit) {
@@ -68,7 +80,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
             }
             (false, None) => (Step::NeverStarted, "Its worker had lost the lease before it started."),
         };
-        let evidence = exit.map(|exit| (found.container.clone(), exit));
+        let evidence = exit.map(|exit| (found.container.clone(), exit, cgroup));
         settle(worker, run, evidence, step, reason).await?;
     }
     if killed {
@@ -76,21 +88,31 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         db.note_of_worker(worker.name(), "stray container killed", Some(run), &found.container).await?;
     }
     engine.remove(&found.container).await?;
+    let leftover = Leftover {
+        kind: Kind::Container,
+        what: found.container.clone(),
+        run: Some(run),
+        detail: format!("made under fence {}", found.fence),
+        bytes: None,
+        since: None,
+    };
+    let done = if killed { "Killed and removed: nobody held it." } else { "Removed: it was over." };
+    worker.parts.db.cleared_by_itself(worker.name(), &leftover, done).await?;
     Ok(())
 }
 
 async fn settle(
     worker: &Worker,
     run: RunId,
-    over: Option<(String, Exit)>,
+    over: Option<(String, Exit, Cgroup)>,
     step: Step,
     reason: &str,
 ) -> anyhow::Result<()> {
-    let (container, exit_code) = match over {
-        Some((container, exit)) => (Some(container), Some(exit.code)),
-        None => (None, None),
+    let (container, exit_code, cgroup) = match over {
+        Some((container, exit, cgroup)) => (Some(container), Some(exit.code), Some(cgroup)),
+        None => (None, None, None),
     };
-    let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now() };
+    let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now(), cgroup };
     if worker.parts.db.settle_lost(worker.name(), run, reason, &evidence).await? {
         tracing::info!(%run, %step, "a lost run is settled");
         worker.tell(Notice::Changed(run));

@@ -13,6 +13,8 @@ pub enum Cause {
     Wish,
     /// Its agent's time limit.
     TimeLimit,
+    /// It had printed its `result`, and didn't exit.
+    Lingered,
     /// The worker couldn't renew its lease, and fenced itself.
     CutOff,
     /// The lease is somebody else's, or nobody's.
@@ -32,6 +34,8 @@ pub struct Known<'a> {
     pub cause: Option<Cause>,
     /// The signal that got through to it, if one did.
     pub delivered: Option<Signal>,
+    /// Whether that was the host's own kill, and the engine didn't take its own.
+    pub by_host: bool,
 }
 
 /// How a run ended.
@@ -60,7 +64,12 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         return Verdict { outcome: Outcome::Succeeded, reason, step: Step::ByItself };
     }
     let (outcome, reason) = match cause {
+        Cause::Wish if known.by_host => (
+            Outcome::Terminated,
+            "Stopped by SIGKILL from the host itself; the engine didn't take its own.".to_owned(),
+        ),
         Cause::Wish => (Outcome::Terminated, format!("Stopped by {}.", signal.name())),
+        Cause::Lingered => lingered(known),
         Cause::TimeLimit => (Outcome::TimedOut, "Its agent's time limit was reached.".to_owned()),
         Cause::CutOff => (
             Outcome::Failed,
@@ -69,7 +78,22 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
         Cause::Shutdown => (Outcome::Failed, "Its worker was shut down, and stopped it.".to_owned()),
     };
-    Verdict { outcome, reason, step: ladder::step(signal) }
+    let step = if known.by_host { Step::HostKill } else { ladder::step(signal) };
+    Verdict { outcome, reason, step }
+}
+
+/// The work was over; what was stopped is what it left behind.
+fn lingered(known: &Known<'_>) -> (Outcome, String) {
+    match known.result {
+        Some(result) if result.success => (
+            Outcome::Succeeded,
+            "Finished its work, but didn't exit after its result, and was stopped.".to_owned(),
+        ),
+        _ => {
+            let (outcome, reason) = by_itself(Exit { code: 1, oom: false }, known, false);
+            (outcome, format!("{reason} It didn't exit after its result, and was stopped."))
+        }
+    }
 }
 
 fn by_itself(exit: Exit, known: &Known<'_>, succeeded: bool) -> (Outcome, String) {
@@ -147,10 +171,36 @@ mod tests {
             result: Some(&good),
             cause: Some(Cause::Wish),
             delivered: Some(Signal::Int),
-            last_words: "",
+            ..Known::default()
         };
         assert_eq!(judge(exit(0), &known).outcome, Outcome::Succeeded);
         assert_eq!(judge(exit(1), &known).outcome, Outcome::Terminated);
+    }
+
+    #[test]
+    fn what_lingers_after_its_result_keeps_what_it_said() {
+        let judged = |result: &RunResult| {
+            let (cause, delivered) = (Some(Cause::Lingered), Some(Signal::Int));
+            judge(exit(143), &Known { result: Some(result), cause, delivered, ..Known::default() })
+        };
+        let good = judged(&result(true, "done"));
+        assert_eq!((good.outcome, good.step), (Outcome::Succeeded, Step::Sigint));
+        assert!(good.reason.contains("didn't exit"), "{}", good.reason);
+        let bad = judged(&result(false, "API Error: 529"));
+        assert_eq!(bad.outcome, Outcome::Failed);
+        assert!(bad.reason.contains("529") && bad.reason.contains("didn't exit"), "{}", bad.reason);
+    }
+
+    #[test]
+    fn the_hosts_own_kill_is_told_from_the_engines() {
+        let known = Known {
+            cause: Some(Cause::Wish),
+            delivered: Some(Signal::Kill),
+            by_host: true,
+            ..Known::default()
+        };
+        let verdict = judge(exit(137), &known);
+        assert_eq!((verdict.outcome, verdict.step), (Outcome::Terminated, Step::HostKill));
     }
 
     #[test]

@@ -8,7 +8,7 @@ const { page, close } = await open(phone);
 const run = await start(page, `scenario: tool\n${'wide'.repeat(300)}`, long);
 await close();
 
-const pages = ['/', '/?state=failed', run, `${run}/terminate`, '/runs/new', '/workers', '/agents', '/health', '/audit', '/account'];
+const pages = ['/', '/?state=failed', '/?pick=1', '/stops', '/stops/new?state=all', '/handle', '/handle/leave', '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/agents', '/health', '/audit', '/account'];
 
 for (const [device, where] of [[phone, 390], [desk, 1440]]) {
   for (const scheme of ['light', 'dark']) {
@@ -41,6 +41,6 @@ const name = (path) => path === '/' ? 'runs' : path.replace(/\d+/, 'id').replace
 
 /** What is pressed and is lower than 44 pixels; links within a sentence are as high as its lines. */
 const tooSmall = (page) => page.evaluate(() =>
-  [...document.querySelectorAll('button, input:not([type=hidden], [type=radio], [type=checkbox]), select, textarea, .button, .lever, .chip, .check, .needs a, .tabs a, .fold > summary, .holds a')]
+  [...document.querySelectorAll('button, input:not([type=hidden], [type=radio], [type=checkbox]), select, textarea, .button, .lever, .chip, .check, .needs a, .tabs a, .handle, .strip a, .tick, .fold > summary, .holds a')]
     .filter((it) => it.getBoundingClientRect().height > 0 && it.getBoundingClientRect().height < 44)
     .map((it) => it.outerHTML.slice(0, 120)));

@@ -40,6 +40,11 @@ impl Browser {
 
     /// Opens a page.
     pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.try_get(path).await.unwrap()
+    }
+
+    /// Opens a page, if anybody answers.
+    pub(crate) async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
         self.send(self.client.get(self.url(path))).await
     }
 
@@ -59,6 +64,11 @@ impl Browser {
 
     /// Sends a form from one of our own pages.
     pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.try_post(path, fields).await.unwrap()
+    }
+
+    /// Sends a form, if anybody answers.
+    pub(crate) async fn try_post(&self, path: &str, fields: &[(&str, &str)]) -> reqwest::Result<Answer> {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = self.client.post(self.url(path)).header(ORIGIN, &self.origin);
         self.send(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)).await
@@ -74,15 +84,15 @@ impl Browser {
         format!("{}{path}", self.origin)
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder) -> Answer {
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let cookie = self.cookie.lock().unwrap().clone();
         if let Some(cookie) = cookie {
             request = request.header(COOKIE, cookie);
         }
-        let answer = request.send().await.unwrap();
+        let answer = request.send().await?;
         self.keep_cookie(answer.headers());
         let location = answer.headers().get(LOCATION).map(|value| value.to_str().unwrap().to_owned());
-        Answer { status: answer.status().as_u16(), location, body: answer.text().await.unwrap() }
+        Ok(Answer { status: answer.status().as_u16(), location, body: answer.text().await? })
     }
 
     fn keep_cookie(&self, headers: &HeaderMap) {

@@ -102,6 +102,31 @@ impl House {
         house
     }
 
+    /// A house whose agents are shell scripts: the prompt is the script, the image holds nothing but busybox.
+    pub(crate) async fn of_scripts() -> Self {
+        static MADE: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+        MADE.get_or_init(|| {
+            let address = variable("DOCKER_HOST").expect("DOCKER_HOST");
+            let root = home().join(format!("image-{}", random()));
+            let tools = ["sh", "sleep", "cat", "head", "yes", "setsid", "touch"];
+            let scripts = [
+                ("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n"),
+                ("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n"),
+            ];
+            crate::image::make(&address, SCRIPTS, &root, &tools, &scripts);
+        });
+        let house = Self::open().await;
+        let small = "update agents set image = $1, memory_mib = 256, pids = 64";
+        sqlx::query(small).bind(SCRIPTS).execute(house.sql()).await.unwrap();
+        house
+    }
+
+    /// What a worker on this host has in its environment.
+    pub(crate) fn variable_of_worker(&self, name: &str) -> String {
+        let found = self.worker_variables.iter().find(|(has, _)| *has == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
     async fn without_worker(wants: Wants) -> Self {
         let fleet = format!("e2e-{}", random());
         let dir = home().join(&fleet);
@@ -356,6 +381,9 @@ impl Drop for House {
         let _ = tidy.join();
     }
 }
+
+/// The image whose agents are shell scripts.
+const SCRIPTS: &str = "signalbox-test-scripts:latest";
 
 /// Waits until something is so.
 pub(crate) async fn until(what: &str, within: Duration, mut so: impl AsyncFnMut() -> bool) {

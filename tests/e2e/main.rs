@@ -7,11 +7,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end with a panic")]
 
+mod agents;
 mod answer;
 mod browser;
 mod cell;
 mod engine;
 mod house;
+#[path = "../engine/image.rs"]
+mod image;
 mod kernel;
 mod lives;
 mod load;
@@ -21,7 +24,9 @@ mod program;
 mod prompt;
 mod secrets;
 mod stop;
+mod stop_all;
 mod stranger;
+#[expect(dead_code, reason = "the nemesis needs more of it")]
 mod wire;
 
 use std::future::Future;
@@ -63,7 +68,7 @@ fn main() -> ExitCode {
             sigterm_leaves_the_runs_to_the_next_life,
         ),
         trials!(CONTAINERS, outage:
-            a_frozen_engine_leaves_a_stop_unconfirmed_behind_a_closed_gate_until_it_thaws,
+            a_frozen_engine_leaves_a_stop_unconfirmed_though_the_host_has_killed_it_until_it_thaws,
             without_an_engine_runs_wait_and_say_why_and_then_start_by_themselves,
             without_postgres_a_worker_stops_its_containers_before_the_lease_lapses,
         ),
@@ -72,6 +77,17 @@ fn main() -> ExitCode {
             a_run_that_dies_for_want_of_memory_says_so,
             a_flood_of_words_is_cut_with_marks_and_ends,
             a_flood_from_a_tool_ends,
+        ),
+        trials!(CONTAINERS, agents:
+            one_that_ignores_signals_and_hides_its_children_dies_whole,
+            one_that_forks_without_end_dies_whole,
+            one_that_closes_its_output_is_stopped_like_any_other,
+            one_that_floods_its_output_is_dead_and_proven_within_two_seconds,
+            one_that_ends_during_the_stop_keeps_its_own_word,
+            one_that_lives_on_after_its_result_is_stopped_and_marked,
+        ),
+        trials!(CONTAINERS, stop_all:
+            with_everything_dead_the_host_stops_its_own_agents,
         ),
         trials!(CONTAINERS, stranger: a_stranger_learns_nothing_of_what_runs),
         trials!(CLAUDE, plain:

@@ -1,10 +1,12 @@
-//! A wire between the worker and what it leans on: it can be cut, left hanging, and mended.
+//! A wire between the worker and what it leans on: it can be cut, left hanging, slowed down, and mended.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// What the wire does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,12 @@ pub(crate) enum Is {
     Hanging,
     /// Hangs up on everybody: like a process that was killed.
     Cut,
+    /// Carries bytes both ways, each piece late by this much.
+    Slow(Duration),
 }
+
+/// What a wire does to what goes out over it. The length must stay.
+pub(crate) type Edit = fn(&mut [u8]);
 
 /// Our end of it.
 pub(crate) struct Wire {
@@ -32,7 +39,7 @@ impl Wire {
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = UnixStream::connect(target.clone());
-                tokio::spawn(join(near, far, told.clone()));
+                tokio::spawn(join(near, far, told.clone(), as_it_is));
             }
         });
         Self { state, socket: Some(path.to_owned()) }
@@ -40,13 +47,18 @@ impl Wire {
 
     /// A whole wire from a port of its own, which is told too, to `target`.
     pub(crate) async fn to_port(target: String) -> (Self, u16) {
+        Self::to_port_with(target, as_it_is).await
+    }
+
+    /// The same, with an edit of what goes out.
+    pub(crate) async fn to_port_with(target: String, edit: Edit) -> (Self, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (state, told) = watch::channel(Is::Whole);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = TcpStream::connect(target.clone());
-                tokio::spawn(join(near, far, told.clone()));
+                tokio::spawn(join(near, far, told.clone(), edit));
             }
         });
         (Self { state, socket: None }, port)
@@ -65,10 +77,13 @@ impl Drop for Wire {
     }
 }
 
+fn as_it_is(_: &mut [u8]) {}
+
 async fn join<S: AsyncRead + AsyncWrite>(
     near: S,
     far: impl Future<Output = std::io::Result<S>>,
     told: watch::Receiver<Is>,
+    edit: Edit,
 ) {
     if *told.borrow() == Is::Cut {
         return;
@@ -79,7 +94,7 @@ async fn join<S: AsyncRead + AsyncWrite>(
     tokio::select! {
         _ = cut.wait_for(|is| *is == Is::Cut) => {}
         // One side may be done while the other still speaks.
-        _ = async { tokio::join!(carry(near_in, far_out, told.clone()), carry(far_in, near_out, told)) } => {}
+        _ = async { tokio::join!(carry(near_in, far_out, told.clone(), edit), carry(far_in, near_out, told, as_it_is)) } => {}
     }
 }
 
@@ -87,12 +102,16 @@ async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut told: watch::Receiver<Is>,
+    edit: Edit,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer).await {
-        if told.wait_for(|is| *is == Is::Whole).await.is_err() {
-            return;
+        let carries = |is: &Is| matches!(is, Is::Whole | Is::Slow(_));
+        let Ok(is) = told.wait_for(carries).await.map(|is| *is) else { return };
+        if let Is::Slow(late) = is {
+            sleep(late).await;
         }
+        edit(&mut buffer[..read]);
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }

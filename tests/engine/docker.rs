@@ -9,7 +9,7 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Cell, Engine, Error, Exit, Output, Signal, Status};
+use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Status};
 use signalbox::model::agent::Limits;
+
+use crate::image;
 
 const IMAGE: &str = "signalbox-test-agent:latest";
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -119,35 +121,13 @@ fn make_image(address: &str) {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {
         let root = std::env::temp_dir().join(format!("signalbox-test-image-{}", std::process::id()));
-        for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "gate", "workspace", "home/agent"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian's busybox-static is needed");
-        let script = |name: &str, text: &str| {
-            fs::write(root.join(name), text).unwrap();
-            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        for tool in ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps"] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(tool)).unwrap();
-        }
-        script("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n");
-        script("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n");
-        let mut tar = Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .args(["-c", "."])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let import = Command::new("docker")
-            .args(["import", "-c", "ENTRYPOINT [\"/entrypoint\"]", "-c", "ENV PATH=/bin"])
-            .args(["-c", "LABEL signalbox.claude.version=9.9.9", "-", IMAGE])
-            .env("DOCKER_HOST", address)
-            .stdin(tar.stdout.take().unwrap())
-            .output()
-            .unwrap();
-        assert!(tar.wait().unwrap().success() && import.status.success(), "{import:?}");
-        fs::remove_dir_all(root).unwrap();
+        let tools =
+            ["sh", "sleep", "cat", "id", "ls", "head", "yes", "touch", "env", "grep", "seq", "ps", "setsid"];
+        let scripts = [
+            ("bin/claude", "#!/bin/sh\nexec sh -c \"$(cat)\"\n"),
+            ("entrypoint", "#!/bin/sh\nexec \"$@\" </gate/prompt\n"),
+        ];
+        image::make(address, IMAGE, &root, &tools, &scripts);
     });
 }
 
@@ -293,6 +273,48 @@ async fn a_kill_takes_detached_children_and_a_paused_container_too() {
     assert_eq!(host.engine.inspect(&container).await.unwrap(), KILLED);
     let processes = Path::new("/sys/fs/cgroup/pids/docker").join(&container).join("cgroup.procs");
     assert!(fs::read_to_string(processes).unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_own_kernel_ends_everything_without_a_word_to_the_engine() {
+    let Some(host) = Host::new() else { return };
+    let script = format!("(setsid sh -c '{STUBBORN}' &) >/dev/null 2>&1; (setsid sleep 1000 &); {STUBBORN}");
+    let container = host.started(20, &script).await;
+    let other = host.started(21, STUBBORN).await;
+    assert!(matches!(host.engine.left(&container).await, Left::Alive(n) if n >= 4));
+    let began = Instant::now();
+    host.engine.kill_by_host(&container).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(matches!(host.engine.left(&container).await, Left::Empty | Left::Gone));
+    soon("the engine's word", host.engine.wait(&container)).await.unwrap();
+    assert_eq!(host.engine.inspect(&container).await.unwrap(), KILLED);
+    assert_eq!(host.engine.inspect(&other).await.unwrap(), Status::Alive, "nobody else is hit");
+
+    docker(&host.address, &["pause", &other]);
+    host.engine.kill_by_host(&other).await.unwrap();
+    soon("the engine's word", host.engine.wait(&other)).await.unwrap();
+    assert!(matches!(host.engine.left(&other).await, Left::Empty | Left::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_found_by_its_folder_when_the_engine_cant_be_asked() {
+    let Some(host) = Host::new() else { return };
+    // As a worker keeps them: FOLDER/WORKER/runs/RUN.
+    let folder = host.dir.join("worker-1/runs/22");
+    fs::create_dir_all(&folder).unwrap();
+    let mut cell = host.cell(22, STUBBORN);
+    fs::copy(cell.gate_dir.join("prompt"), folder.join("prompt")).unwrap();
+    cell.gate_dir = folder.clone();
+    let container = host.engine.start(&cell).await.unwrap();
+    assert_eq!(host.engine.find_by_host(&folder).await, Some(container.clone()));
+    assert_eq!(host.engine.find_by_host(&folder.with_file_name("23")).await, None);
+    // A worker's next life has never seen it; its processes tell all the same.
+    let next_life = Docker::connect(Some(&host.address), &host.fleet, "worker-1").unwrap();
+    next_life.kill_by_host(&container).await.unwrap();
+    soon("the engine's word", host.engine.wait(&container)).await.unwrap();
+    assert_eq!(host.engine.find_by_host(&folder).await, None);
+    let elsewhere = Docker::connect(Some("tcp://127.0.0.1:9"), &host.fleet, "worker-1").unwrap();
+    assert_eq!(elsewhere.left(&container).await, Left::Unseen, "another host's processes aren't ours to see");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,13 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
-use signalbox::gate::{Gate, Upstream};
+use signalbox::gate::{Credential, Gate, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -75,7 +76,8 @@ fn upstream(url: &str) -> Upstream {
 }
 
 async fn open(dir: &Path, url: &str) -> Gate {
-    Gate::open(dir, Sha256::digest(TOKEN).into(), upstream(url)).await.unwrap()
+    let credential = Credential::new(Sha256::digest(TOKEN).into(), || true);
+    Gate::open(dir, credential, upstream(url)).await.unwrap()
 }
 
 async fn connect(dir: &Path) -> std::io::Result<UnixStream> {
@@ -122,6 +124,24 @@ async fn read_until(stream: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> S
 async fn ends(stream: &mut (impl AsyncReadExt + Unpin)) {
     let mut rest = Vec::new();
     let _ = soon("its end", stream.read_to_end(&mut rest)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_good_for_nothing_once_the_lease_has_lapsed() {
+    let (dir, mut api) = (Dir::new(), Api::new().await);
+    let holds = Arc::new(AtomicBool::new(true));
+    let asked = holds.clone();
+    let credential = Credential::new(Sha256::digest(TOKEN).into(), move || asked.load(Ordering::Relaxed));
+    let _gate = Gate::open(&dir.0, credential, upstream(&api.url)).await.unwrap();
+    let said = |dir: PathBuf| tokio::spawn(async move { say(&dir, &known("POST /v1/messages", "{}")).await });
+    let passing = said(dir.0.clone());
+    let (_, mut stream) = api.next().await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
+    assert!(passing.await.unwrap().starts_with("HTTP/1.1 200"));
+    holds.store(false, Ordering::Relaxed);
+    let refused = said(dir.0.clone()).await.unwrap();
+    // Not 401, which the CLI would try again ten times.
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("lease"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

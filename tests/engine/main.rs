@@ -10,4 +10,5 @@
 mod bad_engine;
 mod docker;
 mod gate;
+mod image;
 mod process;

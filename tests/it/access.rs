@@ -60,7 +60,12 @@ impl Route {
 
     /// A path that this route answers; run 1 is there.
     fn example(&self) -> String {
-        self.path.replace("{id}", "1").replace("{version}", "x").replace("{file}", "app.css")
+        self.path
+            .replace("/agents/{name}", "/agents/claude-code")
+            .replace("{id}", "1")
+            .replace("{name}", "w1")
+            .replace("{version}", "x")
+            .replace("{file}", "app.css")
     }
 }
 

@@ -9,13 +9,13 @@ use signalbox::config::{self, Env};
 use signalbox::db::{Db, Lease, Role, Superuser};
 use signalbox::model::event::Event;
 use signalbox::model::run::{LadderTimes, NewRun, Run, RunId, StopMode};
-use signalbox::model::stop::NewStop;
+use signalbox::model::work::NewStop;
 use signalbox::queue::{Command, Notice, Queue};
 use signalbox::worker::{self, Leave, Parts, Times};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, Wants};
 use crate::scripted::Scripted;
 
 /// The longest that anything here may take.
@@ -37,7 +37,11 @@ pub(crate) struct Working {
 
 impl Fleet {
     pub(crate) async fn new() -> Self {
-        let app = TestApp::start().await;
+        Self::with(Wants::default()).await
+    }
+
+    pub(crate) async fn with(wants: Wants) -> Self {
+        let app = TestApp::start_with(wants).await;
         let by = app.proof().await;
         let dir = std::env::temp_dir().join(&app.fleet);
         Self { app, engine: Scripted::default(), by, dir }
@@ -58,13 +62,14 @@ impl Fleet {
             sigint: Duration::from_millis(400),
             sigterm: Duration::from_millis(300),
             sigkill: Duration::from_millis(200),
+            linger: Duration::from_secs(30),
         };
         Parts {
             db: self.app.worker_db.clone(),
             queue: self.app.queue.clone(),
             engine: Arc::new(self.engine.clone()),
             settings: config::Work::from_env(&Env::of(&variables), "unused").unwrap(),
-            times: Times { ladder, ..Times::default() },
+            times: Times { ladder: Some(ladder), ..Times::default() },
         }
     }
 
@@ -131,6 +136,11 @@ impl Fleet {
             let command = if save { Command::SaveAndStop(run, mode) } else { Command::Stop(run, mode) };
             let _ = self.app.queue.command(&worker, command).await;
         }
+    }
+
+    /// What a click that stops many has in common, when nothing about it matters.
+    pub(crate) fn click(mode: StopMode) -> signalbox::db::Click<'static> {
+        signalbox::db::Click { once: None, mode, reason: "", device: None, address: None }
     }
 
     pub(crate) async fn run(&self, run: RunId) -> Run {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use signalbox::db::{Batch, Error};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode};
-use signalbox::model::stop::{NewStop, Patch};
+use signalbox::model::work::{NewStop, Patch};
 
 use crate::fleet::{Fleet, until};
 use crate::wire::{Proxy, Wire};
@@ -38,6 +38,7 @@ async fn an_old_fence_writes_nothing() {
         exit_code: Some(0),
         step: Step::ByItself,
         confirmed_at: time::OffsetDateTime::UNIX_EPOCH,
+        cgroup: None,
     };
     let refused = [
         db.append(&old, &batch(&[(1, "ghost")])).await,
@@ -54,12 +55,31 @@ async fn an_old_fence_writes_nothing() {
     }
     assert!(db.renew("w1", std::slice::from_ref(&old)).await.unwrap().is_empty());
     assert_eq!(db.renew("w1", std::slice::from_ref(&new)).await.unwrap().len(), 1);
+    assert_eq!(fleet.run(run).await.refused, 9, "each is counted");
     db.append(&new, &batch(&[(1, "real")])).await.unwrap();
     db.mark_running(&new, "c").await.unwrap();
     assert!(db.adopt("w2", run).await.unwrap().is_none(), "only its own worker adopts a run");
     db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
     db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
-    assert_eq!(fleet.run(run).await.reason.as_deref(), Some("real"));
+    let over = fleet.run(run).await;
+    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 9));
+}
+
+#[tokio::test]
+async fn what_is_over_stays_over_whoever_writes() {
+    let fleet = Fleet::new().await;
+    let run = fleet.start("x").await;
+    fleet.stop(run, StopMode::Force).await;
+    assert_eq!(fleet.run(run).await.state, State::Ended);
+    for attempt in [
+        "update runs set state = 'queued', outcome = null, confirmed_at = null, end_step = null, ended_at = null",
+        "update runs set outcome = 'failed'",
+        "update runs set fence = fence - 1",
+    ] {
+        let refused = sqlx::query(attempt).execute(fleet.app.sql()).await.unwrap_err();
+        assert!(refused.to_string().contains("is over"), "{attempt}: {refused}");
+    }
+    sqlx::query("update runs set events = events + 1").execute(fleet.app.sql()).await.unwrap();
 }
 
 #[tokio::test]
@@ -87,6 +107,7 @@ async fn terminated_without_a_wish_is_refused_by_the_database() {
         exit_code: Some(137),
         step: Step::Sigkill,
         confirmed_at: time::OffsetDateTime::UNIX_EPOCH,
+        cgroup: None,
     };
     let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");

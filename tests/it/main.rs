@@ -4,14 +4,19 @@
 
 mod access;
 mod adopt;
+mod agents;
 mod app;
 mod audit;
 mod cli;
+mod crashes;
 mod events;
 mod faults;
 mod fleet;
+mod found;
+mod handle;
 mod headers;
 mod health;
+mod hold;
 mod incognito;
 mod ladder;
 mod layers;
@@ -24,6 +29,7 @@ mod sample;
 mod save;
 mod scripted;
 mod session;
+mod stops;
 mod wire;
 mod worker;
 mod workers;

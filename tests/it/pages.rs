@@ -119,6 +119,28 @@ async fn fill(app: &TestApp) -> Vec<i64> {
     for run in &runs[1..] {
         sample::events(app, *run, &lines).await;
     }
+    for kind in ["container", "run", "folder", "image", "volume"] {
+        for gone in ["null", "now()"] {
+            let insert = format!(
+                "insert into findings (worker, kind, what, run_id, detail, bytes, since, gone_at, done, done_by, done_at)
+                 values ('arm-1', '{kind}', $1, 1, $1, 5000, now(), {gone}, $1, $1, now())"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(insert)).bind(&worst).execute(app.sql()).await.unwrap();
+        }
+    }
+    for change in [
+        "update fleet set held_at = now() - interval '2 days', held_by = $1, held_why = $1",
+        "update workers set drained_at = now(), drained_by = $1, drained_why = $1",
+        "insert into stops (kind, filter, takes_queued, upto, mode, reason, by_id, by_name)
+         select kind, case kind when 'filter' then 'queued' end, true, 3, 'force', $1, id, $1
+         from users, unnest(array['selected', 'filter', 'everything']) kind where name = 'ada'",
+        "insert into stop_runs (stop_id, run_id, met)
+         select s.id, r.id, case r.state when 'ended' then 'over' else 'wished' end from stops s, runs r where $1 <> ''",
+        "update stops set written_at = now(), over = 5 where $1 <> ''",
+        "update fleet set gates_closed_at = now(), gates_closed_by = $1, handle = 3",
+    ] {
+        sqlx::query(change).bind(&worst).execute(app.sql()).await.unwrap();
+    }
     app.db.note_at_the_door(&worst, &worst, Some(&worst)).await.unwrap();
     runs
 }
@@ -129,10 +151,30 @@ async fn nothing_hostile_acts_on_any_page() {
     let ada = app.superuser().await;
     check("/ when empty", &ada.get("/").await);
     let runs = fill(&app).await;
-    let mut paths: Vec<String> =
-        ["/", "/?state=lost", "/runs/new", "/workers", "/agents", "/health", "/audit", "/account"]
-            .map(str::to_owned)
-            .into();
+    let mut paths: Vec<String> = [
+        "/",
+        "/?state=lost",
+        "/?pick=1",
+        "/runs/new",
+        "/workers",
+        "/agents",
+        "/agents/claude-code/ladder",
+        "/found",
+        "/health",
+        "/audit",
+        "/account",
+        "/stops",
+        "/stops/1",
+        "/stops/2",
+        "/stops/3",
+        "/stops/new?state=all",
+        "/hold",
+        "/handle/leave",
+    ]
+    .map(str::to_owned)
+    .into();
+    let each: Vec<String> = runs.iter().map(|run| format!("run={run}")).collect();
+    paths.push(format!("/stops/new?{}", each.join("&")));
     for run in &runs {
         paths.extend(["", "/terminate", "?event=4", "?before=3"].map(|end| format!("/runs/{run}{end}")));
         paths.push(format!("/runs/new?like={run}"));
@@ -145,6 +187,12 @@ async fn nothing_hostile_acts_on_any_page() {
         }
         check(&path, &page);
     }
+    // The question is put only while the handle isn't pulled.
+    assert_eq!(ada.get("/handle").await.header("location"), Some("/stops/3"));
+    let left = "update fleet set gates_closed_at = null, gates_closed_by = null";
+    sqlx::query(left).execute(app.sql()).await.unwrap();
+    check("/handle", &ada.get("/handle").await);
+    check("/handle/leave, half left", &ada.get("/handle/leave").await);
     let shown = ada.get(&format!("/runs/{}", runs[1])).await;
     assert!(shown.body.contains("&#60;script&#62;alert(1)") && shown.body.contains("⟨U+202E⟩"));
 }

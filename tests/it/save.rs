@@ -9,7 +9,7 @@ use std::time::Duration;
 use signalbox::engine::Executed;
 use signalbox::engine::process::Processes;
 use signalbox::model::run::{Outcome, Run, RunId, State, Step, StopMode};
-use signalbox::model::stop::{NewStop, Patch};
+use signalbox::model::work::{NewStop, Patch};
 use tokio::time::Instant;
 
 use crate::app::{TestApp, Wants};

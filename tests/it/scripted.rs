@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use signalbox::engine::{About, Cell, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
+use signalbox::engine::{
+    About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
+};
 use tokio::sync::watch;
 
 /// What containers of the engine do.
@@ -28,6 +30,13 @@ pub(crate) struct Script {
 /// What a program beside an agent says; none: it hangs, and the engine with it.
 type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
 
+/// When a call sticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
 struct Container {
     found: Found,
     script: Script,
@@ -44,6 +53,16 @@ struct World {
     script: Script,
     /// Every call but those that wait fails.
     silent: bool,
+    /// Every call waits until it doesn't hang any more.
+    hangs: bool,
+    /// This host's kernel sees the containers' processes.
+    on_host: bool,
+    /// So many processes outlive each container's end.
+    survivors: usize,
+    /// The next such call is never answered, before or after it has done its work.
+    stuck: Option<(&'static str, Moment)>,
+    /// How many calls stick.
+    stuck_now: usize,
     /// Starting fails with this.
     refuses: Option<String>,
     /// Starting makes the container, and then the answer is lost.
@@ -78,6 +97,31 @@ impl Scripted {
 
     pub(crate) fn silent(&self, silent: bool) {
         self.change(|world| world.silent = silent);
+    }
+
+    /// As a daemon does that is stopped: it takes every question and answers none.
+    pub(crate) fn hangs(&self, hangs: bool) {
+        self.change(|world| world.hangs = hangs);
+    }
+
+    /// From now on calls of this name stick; none when none do.
+    pub(crate) fn sticks(&self, call: Option<(&'static str, Moment)>) {
+        self.change(|world| (world.stuck, world.stuck_now) = (call, 0));
+    }
+
+    /// Whether a call sticks.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.world.lock().unwrap().stuck_now > 0
+    }
+
+    /// The containers' processes can be seen, and killed, without the engine.
+    pub(crate) fn on_host(&self) {
+        self.change(|world| world.on_host = true);
+    }
+
+    /// So many processes outlive each container's end, until the host kills them.
+    pub(crate) fn survivors(&self, n: usize) {
+        self.change(|world| world.survivors = n);
     }
 
     pub(crate) fn refuses(&self, why: Option<&str>) {
@@ -147,11 +191,30 @@ impl Scripted {
         self.change(|world| world.containers.remove(&name(run)));
     }
 
-    fn reach<T>(&self, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        self.change(|world| match world.silent {
+    async fn reach<T>(&self, name: &'static str, call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        let stuck = self.world.lock().unwrap().stuck;
+        if stuck == Some((name, Moment::Before)) {
+            self.stick().await;
+        }
+        let mut changes = self.changed.subscribe();
+        while self.world.lock().unwrap().hangs {
+            let thawed = tokio::time::timeout(DEADLINE, changes.changed()).await;
+            thawed.map_err(|_| Error::Unavailable("no answer within 2 s".into()))?.unwrap();
+        }
+        let answer = self.change(|world| match world.silent {
             true => Err(Error::Unavailable("it is silent".into())),
             false => call(world),
-        })
+        });
+        if stuck == Some((name, Moment::After)) {
+            self.stick().await;
+        }
+        answer
+    }
+
+    /// Never answers the call that is being made, and says that it came.
+    async fn stick(&self) {
+        self.change(|world| world.stuck_now += 1);
+        std::future::pending::<()>().await;
     }
 }
 
@@ -175,11 +238,11 @@ impl World {
 #[async_trait]
 impl Engine for Scripted {
     async fn about(&self) -> Result<About> {
-        self.reach(|_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None }))
+        self.reach("about", |_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None })).await
     }
 
     async fn start(&self, cell: &Cell) -> Result<String> {
-        self.reach(|world| {
+        self.reach("start", |world| {
             if let Some(why) = &world.refuses {
                 return Err(Error::Refused(why.clone()));
             }
@@ -193,10 +256,11 @@ impl Engine for Scripted {
             world.make(cell.run, cell.fence, status);
             if world.loses_answers { Err(Error::Unavailable("lost".into())) } else { Ok(name(cell.run)) }
         })
+        .await
     }
 
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
-        self.reach(|world| {
+        self.reach("signal", |world| {
             let container = world.container(container)?;
             if container.found.status != Status::Alive {
                 return Err(Error::NotRunning);
@@ -216,18 +280,21 @@ impl Engine for Scripted {
             }
             Ok(())
         })
+        .await
     }
 
     async fn exec(&self, container: &str, argv: &[&str], _: usize, _: Duration) -> Result<Executed> {
-        let said = self.reach(|world| {
-            let exec = world.exec.clone();
-            let container = world.container(container)?;
-            if container.found.status != Status::Alive {
-                return Err(Error::NotRunning);
-            }
-            container.log.push(argv.join(" "));
-            exec.map(|exec| exec(argv)).ok_or_else(|| Error::Refused("it has no programs".into()))
-        })?;
+        let said = self
+            .reach("exec", |world| {
+                let exec = world.exec.clone();
+                let container = world.container(container)?;
+                if container.found.status != Status::Alive {
+                    return Err(Error::NotRunning);
+                }
+                container.log.push(argv.join(" "));
+                exec.map(|exec| exec(argv)).ok_or_else(|| Error::Refused("it has no programs".into()))
+            })
+            .await?;
         match said {
             Some(executed) => Ok(executed),
             None => std::future::pending().await,
@@ -235,16 +302,23 @@ impl Engine for Scripted {
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {
-        self.reach(|world| Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone())))
+        self.reach("inspect", |world| {
+            Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone()))
+        })
+        .await
     }
 
     async fn wait(&self, container: &str) -> Result<Exit> {
         let mut changes = self.changed.subscribe();
         loop {
-            let status = self.world.lock().unwrap().container(container).map(|c| c.found.status.clone());
+            let status = {
+                let mut world = self.world.lock().unwrap();
+                let hangs = world.hangs;
+                world.container(container).map(|c| c.found.status.clone()).map(|status| (status, hangs))
+            };
             match status {
                 Err(error) => return Err(error),
-                Ok(Status::Exited(exit)) => return Ok(exit),
+                Ok((Status::Exited(exit), false)) => return Ok(exit),
                 Ok(_) => {}
             }
             let _ = changes.changed().await;
@@ -275,16 +349,42 @@ impl Engine for Scripted {
     }
 
     async fn list(&self) -> Result<Vec<Found>> {
-        self.reach(|world| Ok(world.containers.values().map(|container| container.found.clone()).collect()))
+        self.reach("list", |world| {
+            Ok(world.containers.values().map(|container| container.found.clone()).collect())
+        })
+        .await
     }
 
     async fn remove(&self, container: &str) -> Result<()> {
-        self.reach(|world| {
+        self.reach("remove", |world| {
             match world.containers.get(container).map(|container| &container.found.status) {
                 Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
                 _ => world.containers.remove(container),
             };
             Ok(())
         })
+        .await
+    }
+    async fn kill_by_host(&self, id: &str) -> Result<()> {
+        self.change(|world| match world.on_host {
+            false => Err(Error::Refused("not on this host".into())),
+            true => {
+                world.survivors = 0;
+                let found = &mut world.container(id)?.found;
+                if found.status == Status::Alive {
+                    found.status = Status::Exited(Exit { code: 137, oom: false });
+                }
+                Ok(())
+            }
+        })
+    }
+
+    async fn left(&self, _: &str) -> Left {
+        let world = self.world.lock().unwrap();
+        match (world.on_host, world.survivors) {
+            (false, _) => Left::Unseen,
+            (true, 0) => Left::Gone,
+            (true, n) => Left::Alive(n),
+        }
     }
 }

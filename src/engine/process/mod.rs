@@ -28,7 +28,9 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
+use super::{
+    About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
+};
 use folder::{Folder, Spec};
 use table::Identity;
 
@@ -216,6 +218,14 @@ impl Engine for Processes {
             Status::Created | Status::Alive => Ok(false),
         });
         if removed.await? { Ok(()) } else { Err(Error::Refused("the run isn't over".to_owned())) }
+    }
+    async fn left(&self, container: &str) -> Left {
+        match self.inspect(container).await {
+            Ok(Status::Exited(_)) => Left::Empty,
+            Ok(Status::Absent) => Left::Gone,
+            Ok(Status::Created | Status::Alive) => Left::Alive(1),
+            Err(_) => Left::Unseen,
+        }
     }
 }
 

@@ -3,8 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Mark, Stop, later};
-use crate::model::run::{Evidence, Outcome, Run, Step, StopWish};
-use crate::model::stop::Cgroup;
+use crate::model::run::{Cgroup, Evidence, Outcome, Run, Step, StopWish};
 use crate::web::show::{self, Moment};
 
 pub(super) fn proven(
@@ -65,11 +64,10 @@ fn engines_word(proof: &Evidence) -> String {
 
 /// The host's, where it has one.
 fn hosts_word(run: &Run, now: OffsetDateTime) -> Option<String> {
-    let killed = run
-        .host
-        .killed_at
-        .map(|at| format!("The host killed it itself at {}.", Moment::new(at, now).clock_ms()));
-    let cgroup = run.host.cgroup.map(|cgroup| match cgroup {
+    let killed = run.progress.host_killed_at;
+    let killed =
+        killed.map(|at| format!("The host killed it itself at {}.", Moment::new(at, now).clock_ms()));
+    let cgroup = run.evidence.as_ref().and_then(|proof| proof.cgroup).map(|cgroup| match cgroup {
         Cgroup::Empty => "The host sees no process left in its control group.",
         Cgroup::Gone => "The host sees that its control group is gone, and every process with it.",
         Cgroup::Unseen => "The host itself couldn’t look.",

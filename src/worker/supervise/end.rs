@@ -1,5 +1,7 @@
 //! The end: written with its evidence, for as long as it takes.
 
+use std::time::Duration;
+
 use tokio::time::sleep;
 
 use super::super::verdict::{Cause, Verdict};
@@ -8,11 +10,21 @@ use crate::clock;
 use crate::db;
 use crate::model::run::{Evidence, Outcome, Step};
 
+/// Between two tries to remove a container.
+const REMOVALS: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
 impl Supervisor<'_> {
     /// The engine says that there is no container any more.
     pub(super) async fn gone(&mut self) {
         let step = Step::Absent;
-        let evidence = Evidence { container: None, exit_code: None, step, confirmed_at: clock::now() };
+        let evidence =
+            Evidence { container: None, exit_code: None, step, confirmed_at: clock::now(), cgroup: None };
         let wished = self.order().is_some_and(|order| order.cause == Cause::Wish);
         let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
         let reason = "Its container was gone when the worker came back.".to_owned();
@@ -40,7 +52,8 @@ impl Supervisor<'_> {
 
     pub(super) async fn end_without_container(&mut self, outcome: Outcome, reason: &str) {
         let step = Step::NeverStarted;
-        let evidence = Evidence { container: None, exit_code: None, step, confirmed_at: clock::now() };
+        let evidence =
+            Evidence { container: None, exit_code: None, step, confirmed_at: clock::now(), cgroup: None };
         self.end(Verdict { outcome, reason: reason.to_owned(), step }, evidence).await;
     }
 
@@ -102,10 +115,27 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Removes the container that is over; the sweep gets those that won't go.
+    /// Removes the container that is over. One that won't go is tried again behind our back, and then said to stay: the
+    /// sweep goes on trying.
     pub(super) async fn remove(&self, container: &str) {
-        if let Err(error) = self.engine().remove(container).await {
-            tracing::warn!(run = %self.job.lease.run(), %error, "the container stays for now");
-        }
+        let Err(error) = self.engine().remove(container).await else { return };
+        tracing::warn!(run = %self.job.lease.run(), %error, "the container stays for now");
+        let (parts, run) = (self.worker.parts.clone(), self.job.lease.run());
+        let container = container.to_owned();
+        tokio::spawn(async move {
+            let mut error = error;
+            for pause in REMOVALS {
+                sleep(pause).await;
+                match parts.engine.remove(&container).await {
+                    Ok(()) => return,
+                    Err(again) => error = again,
+                }
+            }
+            let detail = format!("{container}: {error}");
+            let name = &parts.settings.name;
+            if let Err(error) = parts.db.note_of_worker(name, "container stays", Some(run), &detail).await {
+                tracing::warn!(%run, %error, "nor can that be noted");
+            }
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -14,15 +15,27 @@ use super::super::verdict::{self, Cause, Known, Verdict};
 use super::{RETRY, Supervisor};
 use crate::clock;
 use crate::db;
-use crate::engine::{self, Exit, Signal, Status};
+use crate::engine::{self, Exit, Left, Signal, Status};
 use crate::model::event;
-use crate::model::run::{Evidence, Outcome, Step, StopMode};
+use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopMode};
 
 /// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
 /// the lease lapsing, and then some.
 const DRAIN: Duration = Duration::from_secs(60);
 /// What SIGKILL ended has no last word to wait for: the proof of its death isn't kept waiting by all that it wrote before.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// An engine that hasn't answered a SIGKILL for this long wasn't what killed.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// How a container's life ended, and what had been done about it by then.
+struct Over {
+    /// None when the engine says that the container is gone.
+    exit: Option<Exit>,
+    cgroup: Cgroup,
+    cause: Option<Cause>,
+    ladder: Option<Ladder>,
+}
 
 impl Supervisor<'_> {
     /// Watches over a container until the engine says that it is over, and writes the end.
@@ -34,13 +47,13 @@ impl Supervisor<'_> {
         let (said, heard) = watch::channel(self.said_before().await);
         let pump = Pump::new(worker, lease, container.to_owned(), self.job.stored, said);
         let mut pump = Box::pin(pump.run());
-        let (exit, cause, ladder, pumped) = {
-            let over = self.until_over(container);
+        let (over, pumped) = {
+            let over = self.until_over(container, heard.clone());
             tokio::pin!(over);
             let mut pumped = false;
             loop {
                 tokio::select! {
-                    (exit, cause, ladder) = &mut over => break (exit, cause, ladder, pumped),
+                    over = &mut over => break (over, pumped),
                     done = &mut pump, if !pumped => {
                         pumped = true;
                         if done.is_err() {
@@ -51,8 +64,9 @@ impl Supervisor<'_> {
                 }
             }
         };
+        let Over { exit, cgroup, cause, ladder } = over;
         let confirmed_at = clock::now();
-        self.close_gate();
+        self.keeper.close();
         let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
         let patience = if killed { GLANCE } else { DRAIN };
         let mut whole = pumped || timeout(patience, &mut pump).await.is_ok();
@@ -62,6 +76,7 @@ impl Supervisor<'_> {
                 result: heard.result.as_ref(),
                 last_words: &heard.last_words,
                 cause,
+                by_host: ladder.as_ref().is_some_and(Ladder::by_host_alone),
                 delivered: ladder.and_then(|ladder| match exit {
                     Some(exit) => ladder.behind(exit.code),
                     None => ladder.delivered(),
@@ -72,8 +87,13 @@ impl Supervisor<'_> {
                 exit.map(|exit| exit.code),
             )
         };
-        let evidence =
-            Evidence { container: Some(container.to_owned()), exit_code, step: verdict.step, confirmed_at };
+        let evidence = Evidence {
+            container: Some(container.to_owned()),
+            exit_code,
+            step: verdict.step,
+            confirmed_at,
+            cgroup: Some(cgroup),
+        };
         self.end(verdict, evidence).await;
         if !whole {
             whole = timeout(DRAIN, &mut pump).await.is_ok();
@@ -99,7 +119,8 @@ impl Supervisor<'_> {
             match self.worker.parts.db.stored_result(&self.job.lease).await {
                 Ok(line) => {
                     let result = line.as_deref().and_then(event::stored_result);
-                    return Said { result, ..Said::default() };
+                    let rests_since = result.is_some().then(Instant::now);
+                    return Said { result, rests_since, ..Said::default() };
                 }
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(error) => {
@@ -110,65 +131,121 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits for the engine's word that the container is over (no exit: that it is gone), climbing the ladder as soon as
-    /// there is an order.
-    pub(super) async fn until_over(
-        &mut self,
-        container: &str,
-    ) -> (Option<Exit>, Option<Cause>, Option<Ladder>) {
+    /// Waits for the engine's word that the container is over, climbing the ladder as soon as there is an order.
+    async fn until_over(&mut self, container: &str, mut heard: watch::Receiver<Said>) -> Over {
         let worker = self.worker;
-        let limit = self.job.agent.limits.time;
-        let ran = self.job.ran_since.map_or(Duration::ZERO, |since| {
-            Duration::try_from(clock::now() - since).unwrap_or(Duration::ZERO)
-        });
-        let time_is_up = Instant::now() + limit.saturating_sub(ran);
-        let mut cause = None;
-        let mut ladder: Option<Ladder> = None;
+        let run = self.job.lease.run();
+        let times = worker.parts.times.ladder.unwrap_or(self.job.agent.ladder);
+        let time_is_up = self.time_is_up();
+        let (mut cause, mut ladder): (_, Option<Ladder>) = (None, None);
         let report = self.report.clone();
         let over = over(worker, container, &report, self.job.lease.worker());
         tokio::pin!(over);
+        let mut sending: Option<Sending<'_>> = None;
         loop {
+            let now = Instant::now();
             let order = *self.orders.borrow_and_update();
             if let Some(order) = order {
                 match &mut ladder {
                     None => {
                         self.obey(order);
                         cause = Some(order.cause);
-                        if let Some(exit) = self.save_first(container, over.as_mut()).await {
-                            return (exit, cause, None);
+                        if let Some((exit, cgroup)) = self.save_first(container, over.as_mut()).await {
+                            return Over { exit, cgroup, cause, ladder };
                         }
                         let mode = self.orders.borrow_and_update().map_or(order.mode, |order| order.mode);
-                        ladder = Some(Ladder::begin(mode, worker.parts.times.ladder, Instant::now()));
+                        let ladder = ladder.insert(Ladder::begin(mode, times, Instant::now()));
+                        if let Some(step) = self.job.step {
+                            ladder.tried_before(step);
+                        }
+                        // What is due now is due at once.
+                        continue;
                     }
-                    Some(ladder) if order.mode == StopMode::Force => ladder.force(Instant::now()),
+                    Some(ladder) if order.mode == StopMode::Force => ladder.force(now),
                     Some(_) => {}
                 }
             }
-            if let Some(ladder) = &mut ladder
-                && let Some(signal) = ladder.due(Instant::now())
-            {
-                let sent = worker.parts.engine.signal(container, signal).await;
-                if matches!(sent, Err(engine::Error::Unavailable(_))) {
-                    ladder.unanswered();
+            if let Some(ladder) = &mut ladder {
+                ladder.climb_if_due(now);
+                // What an engine leaves unanswered holds up no higher rung.
+                if let Some(waiting) = sending.take_if(|sending| sending.signal != ladder.rung()) {
+                    ladder.unanswered(waiting.signal);
                 }
-                ladder.sent(sent.is_ok(), Instant::now());
-                self.report_step(ladder, sent.err());
+                if sending.is_none()
+                    && let Some(signal) = ladder.due(now)
+                {
+                    self.report_step(ladder, None);
+                    let sent = send(worker, container, signal, report.clone());
+                    sending = Some(Sending { signal, since: now, sent: Box::pin(sent) });
+                }
             }
-            let next = ladder.as_ref().map(Ladder::next);
+            let is_sending = sending.is_some();
+            let next = ladder.as_ref().and_then(|l| if is_sending { l.climbs_at() } else { Some(l.next()) });
+            let rests_until = heard.borrow_and_update().rests_since.map(|since| since + times.linger);
             tokio::select! {
                 biased;
-                exit = &mut over => return (exit, cause, ladder),
-                _ = self.orders.changed() => {}
-                () = sleep_until(next.unwrap_or(time_is_up)), if next.is_some() => {}
-                () = sleep_until(time_is_up), if ladder.is_none() => {
-                    let order = Order { mode: StopMode::Graceful, cause: Cause::TimeLimit };
-                    worker.roster.order(self.job.lease.run(), order);
+                (exit, cgroup) = &mut over => {
+                    if let Some(ladder) = &mut ladder {
+                        self.take_silence(ladder, sending);
+                    }
+                    return Over { exit, cgroup, cause, ladder };
                 }
+                sent = answered(&mut sending) => {
+                    sending = None;
+                    if let Some(ladder) = &mut ladder {
+                        self.take_answer(ladder, sent);
+                    }
+                }
+                _ = self.orders.changed() => {}
+                () = at(next) => {}
+                () = sleep_until(time_is_up), if ladder.is_none() => {
+                    worker.roster.order(run, Order { mode: StopMode::Graceful, cause: Cause::TimeLimit });
+                }
+                () = at(rests_until), if ladder.is_none() => {
+                    worker.roster.order(run, Order { mode: StopMode::Graceful, cause: Cause::Lingered });
+                }
+                Ok(()) = heard.changed() => {}
             }
         }
     }
 
-    pub(super) fn report_step(&self, ladder: &Ladder, error: Option<engine::Error>) {
+    /// When the agent's time limit will be reached, the time in a former life included.
+    fn time_is_up(&self) -> Instant {
+        let ran = self.job.ran_since.map_or(Duration::ZERO, |since| {
+            Duration::try_from(clock::now() - since).unwrap_or(Duration::ZERO)
+        });
+        Instant::now() + self.job.agent.limits.time.saturating_sub(ran)
+    }
+
+    fn take_answer(&self, ladder: &mut Ladder, sent: Sent) {
+        if matches!(sent.engine, Err(engine::Error::Unavailable(_))) {
+            ladder.unanswered(sent.signal);
+        }
+        if sent.by_host {
+            ladder.killed_by_host();
+        }
+        // An engine that finds nobody to kill any more has answered as well.
+        if sent.by_host && matches!(sent.engine, Err(engine::Error::NotRunning)) {
+            ladder.killed_by_engine();
+        }
+        ladder.sent(sent.engine.is_ok(), Instant::now());
+        self.report_step(ladder, sent.engine.err());
+    }
+
+    /// The end came before the answer to the signal that was on its way. A daemon that hung will have killed nobody.
+    fn take_silence(&self, ladder: &mut Ladder, sending: Option<Sending<'_>>) {
+        let Some(sending) = sending else { return };
+        if self.report.borrow().progress.host_killed_at.is_some() {
+            ladder.killed_by_host();
+        }
+        ladder.unanswered(sending.signal);
+        if sending.signal == Signal::Kill && sending.since.elapsed() < PROMPT {
+            ladder.killed_by_engine();
+        }
+    }
+
+    /// Says which rung was tried, and what the engine said to it.
+    fn report_step(&self, ladder: &Ladder, error: Option<engine::Error>) {
         let now = clock::now();
         let next_at = now + ladder.next().saturating_duration_since(Instant::now());
         let trouble = match error {
@@ -189,6 +266,57 @@ impl Supervisor<'_> {
     }
 }
 
+/// A signal on its way.
+struct Sending<'a> {
+    signal: Signal,
+    since: Instant,
+    sent: BoxFuture<'a, Sent>,
+}
+
+/// What became of it.
+struct Sent {
+    signal: Signal,
+    engine: engine::Result<()>,
+    by_host: bool,
+}
+
+/// Sends a signal through the engine; SIGKILL also from the host's own kernel, at the same moment, since a daemon that
+/// hangs takes a request and does nothing.
+async fn send(worker: &Worker, container: &str, signal: Signal, report: watch::Sender<Report>) -> Sent {
+    let engine = &worker.parts.engine;
+    if signal != Signal::Kill {
+        return Sent { signal, engine: engine.signal(container, signal).await, by_host: false };
+    }
+    let by_host = async {
+        let killed = engine.kill_by_host(container).await;
+        match &killed {
+            Ok(()) => report.send_modify(|report| {
+                report.progress.host_killed_at.get_or_insert_with(clock::now);
+            }),
+            Err(error) => tracing::debug!(container, %error, "not killed by the host"),
+        }
+        killed.is_ok()
+    };
+    let (engine, by_host) = tokio::join!(engine.signal(container, signal), by_host);
+    Sent { signal, engine, by_host }
+}
+
+/// The answer to what is being sent; never, when nothing is.
+async fn answered(sending: &mut Option<Sending<'_>>) -> Sent {
+    match sending {
+        Some(sending) => (&mut sending.sent).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment; for ever, when there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The verdict on a container that is gone, its exit with it.
 fn vanished(known: &Known<'_>) -> Verdict {
     let wished = known.cause == Some(Cause::Wish) && known.delivered.is_some();
@@ -196,23 +324,26 @@ fn vanished(known: &Known<'_>) -> Verdict {
     Verdict { outcome, reason: "The engine says that its container is gone.".to_owned(), step: Step::Absent }
 }
 
-/// Waits for the engine's own word that a container is over; asks again for as long as the engine doesn't answer.
-async fn over(worker: &Worker, container: &str, report: &watch::Sender<Report>, name: &str) -> Option<Exit> {
+/// Waits for the engine's own word that a container is over, and for this host's that nothing of it is left; asks again for
+/// as long as either doesn't answer.
+async fn over(
+    worker: &Worker,
+    container: &str,
+    report: &watch::Sender<Report>,
+    name: &str,
+) -> (Option<Exit>, Cgroup) {
     let engine = &worker.parts.engine;
     loop {
         let waited = engine.wait(container).await;
         let status = engine.inspect(container).await;
         match (waited, status) {
-            (_, Ok(Status::Exited(exit))) => return Some(exit),
-            (_, Ok(Status::Absent)) => return None,
+            (_, Ok(Status::Exited(exit))) => {
+                return (Some(exit), emptied(worker, container, report, name).await);
+            }
+            (_, Ok(Status::Absent)) => return (None, emptied(worker, container, report, name).await),
             (Err(error), Ok(_)) => tracing::debug!(%error, "waiting broke off"),
             (_, Err(error)) => {
-                report.send_if_modified(|report| {
-                    let text = format!("On worker {name}, {error}");
-                    let changed = report.trouble.as_ref() != Some(&text);
-                    report.trouble = Some(text);
-                    changed
-                });
+                trouble(report, format!("On worker {name}, {error}"));
                 sleep(RETRY).await;
                 continue;
             }
@@ -221,4 +352,38 @@ async fn over(worker: &Worker, container: &str, report: &watch::Sender<Report>, 
         report.send_if_modified(|report| report.trouble.take().is_some());
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Waits until the container's control group is empty, killing what outlived the engine's report.
+async fn emptied(worker: &Worker, container: &str, report: &watch::Sender<Report>, name: &str) -> Cgroup {
+    let engine = &worker.parts.engine;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match engine.left(container).await {
+            Left::Empty => return Cgroup::Empty,
+            Left::Gone => return Cgroup::Gone,
+            Left::Unseen => return Cgroup::Unseen,
+            Left::Alive(n) => {
+                if pause > Duration::from_millis(100) {
+                    trouble(
+                        report,
+                        format!("On worker {name}, {n} of its processes outlived the container."),
+                    );
+                }
+                if let Err(error) = engine.kill_by_host(container).await {
+                    tracing::warn!(container, %error, "what outlived the container can't be killed");
+                }
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY);
+    }
+}
+
+fn trouble(report: &watch::Sender<Report>, text: String) {
+    report.send_if_modified(|report| {
+        let changed = report.trouble.as_ref() != Some(&text);
+        report.trouble = Some(text);
+        changed
+    });
 }

@@ -2,11 +2,13 @@
 //! on the engine's word.
 
 mod end;
+mod keeper;
 mod live;
 mod save;
 mod start;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -16,12 +18,13 @@ use super::Worker;
 use super::pump::Stored;
 use super::reporter::{self, Report};
 use super::roster::Order;
-use crate::clock;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
-use crate::gate::Gate;
+use crate::gate::{Credential, Gate};
 use crate::model::agent::Agent;
+use crate::model::run::Step;
 use crate::queue::Notice;
+use keeper::Keeper;
 use start::Container;
 
 /// Between two tries of an engine that doesn't answer.
@@ -38,6 +41,8 @@ pub(super) struct Job {
     stored: Stored,
     /// When the container started, if it did in a former life.
     ran_since: Option<time::OffsetDateTime>,
+    /// The rung that a stop had reached in a former life.
+    step: Option<Step>,
 }
 
 impl Job {
@@ -50,6 +55,7 @@ impl Job {
             token: Some(token),
             stored: Stored::default(),
             ran_since: None,
+            step: None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Job {
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran_since: adopted.started_at,
+            step: adopted.step,
         }
     }
 
@@ -81,7 +88,7 @@ pub(super) fn token_hash(token: &str) -> [u8; 32] {
 struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
-    gate: Option<Gate>,
+    keeper: &'a Keeper<'a>,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -92,8 +99,10 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let dir = worker.run_dir(run);
     let (report, reports) = watch::channel(Report::default());
     let work = async {
-        let mut supervisor = Supervisor { worker, job: &job, gate: None, orders, report };
-        supervisor.run(&dir).await;
+        let keeper = Keeper::new(run, job.lease.worker(), report.clone());
+        let kept = keeper.keep(orders.clone());
+        let mut supervisor = Supervisor { worker, job: &job, keeper: &keeper, orders, report };
+        tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its sender at its end, which ends the reporter.
     tokio::join!(work, reporter::report(worker, &job.lease, reports));
@@ -121,7 +130,7 @@ impl Supervisor<'_> {
                 self.remove(&container).await;
             }
         }
-        self.close_gate();
+        self.keeper.close();
         if let Err(error) = tokio::fs::remove_dir_all(dir).await {
             tracing::debug!(%error, "the run's folder stays");
         }
@@ -140,24 +149,24 @@ impl Supervisor<'_> {
         if self.job.token.is_some() {
             tokio::fs::write(dir.join("prompt"), &self.job.prompt).await?;
         }
-        if self.order().is_none() {
-            self.gate = Some(Gate::open(dir, self.job.token_hash, self.worker.upstream.clone()).await?);
+        if self.order().is_none() && !self.worker.gates.are_closed() {
+            let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
+            let holds = move || roster.holds(run, Lease::LASTS);
+            let credential = Credential::new(self.job.token_hash, holds);
+            let gate = Arc::new(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            self.worker.gates.keep(&gate);
+            self.keeper.take(gate);
+            // An order that came meanwhile found nothing to close.
+            if let Some(order) = self.order() {
+                self.obey(order);
+            }
         }
         Ok(())
     }
 
-    fn close_gate(&mut self) -> usize {
-        self.gate.take().map_or(0, |gate| gate.close())
-    }
-
-    /// Takes the order in: closes the gate at once and says so.
-    fn obey(&mut self, order: Order) {
-        let cut = self.close_gate();
-        let now = clock::now();
-        tracing::info!(run = %self.job.lease.run(), cause = ?order.cause, mode = %order.mode, cut, "stopping");
-        self.report.send_modify(|report| {
-            report.progress.delivered_at.get_or_insert(now);
-            report.progress.egress_cut_at.get_or_insert(now);
-        });
+    /// Takes the order in: the gate is closed, and the report says so.
+    fn obey(&self, order: Order) {
+        self.keeper.close();
+        self.keeper.obey(order);
     }
 }

@@ -13,7 +13,7 @@ use super::super::workspace::{LATE, Workspace};
 use super::{RETRY, Supervisor};
 use crate::clock;
 use crate::db::{self, Db, Lease};
-use crate::model::stop::Patch;
+use crate::model::work::Patch;
 
 /// How long a stop waits for Postgres to take the patch. It is tried on in the background.
 const STORED_WITHIN: Duration = Duration::from_secs(2);

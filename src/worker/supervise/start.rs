@@ -22,10 +22,13 @@ pub(super) enum Container {
 impl Supervisor<'_> {
     /// Starts the container, or finds the one that a former life started.
     pub(super) async fn container(&mut self, dir: &Path) -> Container {
-        let Some(token) = &self.job.token else { return self.find().await };
+        let Some(token) = &self.job.token else { return self.find(dir).await };
         if let Some(order) = self.order() {
             self.obey(order);
             return Container::NeverStarted("Stopped before it started.".into());
+        }
+        if self.worker.gates.are_closed() {
+            return Container::NeverStarted("The red handle is pulled.".into());
         }
         let cell = Cell {
             run: self.job.lease.run().0,
@@ -44,7 +47,7 @@ impl Supervisor<'_> {
                 if !refused {
                     self.worker.engine_failed();
                 }
-                match self.find().await {
+                match self.find(dir).await {
                     Container::NeverStarted(_) if refused => {
                         self.refused(&error.to_string()).await;
                         Container::NeverStarted(String::new())
@@ -60,7 +63,7 @@ impl Supervisor<'_> {
 
     /// Asks the engine, until it answers, what became of this run's container. One that was made and never started is
     /// removed.
-    pub(super) async fn find(&mut self) -> Container {
+    pub(super) async fn find(&mut self, dir: &Path) -> Container {
         let run = self.job.lease.run().0;
         let mut obeyed = false;
         loop {
@@ -72,6 +75,10 @@ impl Supervisor<'_> {
                 Ok(found) => found.into_iter().find(|found| found.run == run),
                 Err(error) => {
                     self.troubled(&error, Instant::now() + RETRY);
+                    // What is to be stopped isn't left alone until the engine answers again: this host may see it.
+                    if obeyed && let Some(container) = self.engine().find_by_host(dir).await {
+                        return Container::There(container);
+                    }
                     self.pause(RETRY, obeyed).await;
                     continue;
                 }

@@ -3,8 +3,8 @@
 
 use super::git::{COUNT_UNPUSHED, Place};
 use super::{LIST_MAX, Workspace, others, words};
-use crate::model::stop::Patch;
 use crate::model::text;
+use crate::model::work::Patch;
 
 /// Files of this size and more are left out, in KiB.
 const LARGE_KIB: usize = 1024;

@@ -1,0 +1,358 @@
+//! The host's own kernel: which of its processes are a container's, and their end without a word to the engine. It works
+//! while the engine's daemon is dead or hangs, where the worker runs on the engine's host as root.
+//!
+//! A container's processes are those in its control groups, whose paths hold its id, whichever driver made them
+//! (cgroups(7); version 1 has one hierarchy a controller, version 2 a single one). Signals go through pidfds
+//! (pidfd_open(2)), so that a number that was given to another process meanwhile isn't hit; where the kernel has
+//! `cgroup.kill` (cgroup v2, Linux 5.14), that ends all at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long killing goes on for as long as something is left.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Where a run's folder is mounted in its container.
+const GATE: &str = "/gate";
+
+/// What the kernel shows of a container's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// So many are alive.
+    Alive(usize),
+    /// Its control group is there, and nobody is in it.
+    Empty,
+    /// It has no control group any more.
+    Gone,
+    /// This isn't the container's host, or it can't be seen from here.
+    Unseen,
+}
+
+/// A container found by its processes alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell {
+    /// The engine's id.
+    pub container: String,
+    /// The run's folder, as far as the mount tells it: `…/WORKER/runs/RUN`.
+    pub folder: PathBuf,
+}
+
+/// This host.
+#[derive(Debug)]
+pub struct Host {
+    proc: PathBuf,
+    sys: PathBuf,
+    /// Control groups by container, learnt while it had processes.
+    known: Mutex<HashMap<String, Vec<PathBuf>>>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::at("/proc", "/sys/fs/cgroup")
+    }
+}
+
+impl Host {
+    /// A host whose kernel shows itself in these two places.
+    pub fn at(proc: impl Into<PathBuf>, sys: impl Into<PathBuf>) -> Self {
+        Self { proc: proc.into(), sys: sys.into(), known: Mutex::default() }
+    }
+
+    /// Remembers a living container's control groups; says whether it was seen.
+    pub fn learn(&self, container: &str) -> bool {
+        !self.groups(container).is_empty()
+    }
+
+    /// Forgets a container that is over.
+    pub fn forget(&self, container: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    }
+
+    /// What is left of a container.
+    pub fn left(&self, container: &str) -> Left {
+        let groups = self.groups(container);
+        if groups.is_empty() {
+            return if self.has_containers() { Left::Gone } else { Left::Unseen };
+        }
+        match self.members(&groups).len() {
+            0 if groups.iter().any(|group| group.exists()) => Left::Empty,
+            0 => Left::Gone,
+            alive => Left::Alive(alive),
+        }
+    }
+
+    /// Kills everything in a container, until nothing is left or patience ends; gives what is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when no process of it can be seen from here; else what the kernel refused.
+    pub fn kill(&self, container: &str) -> io::Result<Left> {
+        let groups = self.groups(container);
+        if groups.is_empty() {
+            return Err(io::Error::new(ErrorKind::NotFound, "no process of it can be seen on this host"));
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut refused = None;
+        loop {
+            let members = self.members(&groups);
+            if members.is_empty() {
+                return Ok(self.left(container));
+            }
+            for group in &groups {
+                refused = end(group, &members, |pid| self.is_in(pid, container)).err().or(refused);
+            }
+            if Instant::now() >= until {
+                return refused.map_or_else(|| Ok(self.left(container)), Err);
+            }
+            sleep(Duration::from_micros(300));
+        }
+    }
+
+    /// The containers into which a run's folder below `work_dir` is mounted, found by their processes.
+    pub fn cells(&self, work_dir: &Path) -> Vec<Cell> {
+        let cells: BTreeSet<Cell> =
+            self.pids().into_iter().filter_map(|pid| self.cell(pid, work_dir)).collect();
+        cells.into_iter().collect()
+    }
+
+    fn cell(&self, pid: i32, work_dir: &Path) -> Option<Cell> {
+        let mounts = fs::read_to_string(self.of(pid, "mountinfo")).ok()?;
+        let folder = mounts.lines().find_map(|line| run_folder(line, work_dir))?;
+        let groups = fs::read_to_string(self.of(pid, "cgroup")).ok()?;
+        let container = groups.lines().find_map(container_id)?;
+        Some(Cell { container, folder })
+    }
+
+    fn of(&self, pid: i32, file: &str) -> PathBuf {
+        self.proc.join(pid.to_string()).join(file)
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        let Ok(entries) = fs::read_dir(&self.proc) else { return Vec::new() };
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Whether this kernel holds containers of an engine at all: the folder above their control groups stays.
+    fn has_containers(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.sys) else { return false };
+        let above = entries.flatten().map(|entry| entry.path()).chain([self.sys.clone()]);
+        above.into_iter().any(|root| {
+            root.join("docker").is_dir()
+                || fs::read_dir(root.join("system.slice")).is_ok_and(|slices| {
+                    slices.flatten().any(|slice| {
+                        let name = slice.file_name();
+                        name.to_string_lossy().starts_with("docker-") || name == "docker.service"
+                    })
+                })
+        })
+    }
+
+    fn groups(&self, container: &str) -> Vec<PathBuf> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned();
+        if let Some(groups) = known {
+            return groups;
+        }
+        let found = self.pids().into_iter().map(|pid| self.groups_of(pid, container));
+        let groups = found.into_iter().find(|groups| !groups.is_empty()).unwrap_or_default();
+        if !groups.is_empty() {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(container.to_owned(), groups.clone());
+        }
+        groups
+    }
+
+    /// The control groups of a process that belong to this container.
+    fn groups_of(&self, pid: i32, container: &str) -> Vec<PathBuf> {
+        let text = fs::read_to_string(self.of(pid, "cgroup")).unwrap_or_default();
+        let ours = text.lines().filter(|line| container_id(line).as_deref() == Some(container));
+        ours.filter_map(|line| self.folder_of(line)).collect()
+    }
+
+    /// `HIERARCHY:CONTROLLERS:PATH`, as a folder that exists.
+    fn folder_of(&self, line: &str) -> Option<PathBuf> {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        let names = controllers.split(',').map(|name| name.trim_start_matches("name="));
+        let roots = [controllers, "unified"].into_iter().chain(names).map(|name| self.sys.join(name));
+        let roots = roots.chain([self.sys.clone()]);
+        roots.map(|root| root.join(path)).find(|folder| folder.join("cgroup.procs").exists())
+    }
+
+    /// The living processes in these groups and those below them.
+    fn members(&self, groups: &[PathBuf]) -> BTreeSet<i32> {
+        let mut members = BTreeSet::new();
+        let mut folders = groups.to_vec();
+        while let Some(folder) = folders.pop() {
+            let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            members.extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+            let below = fs::read_dir(&folder).into_iter().flatten().flatten();
+            folders.extend(below.filter(|at| at.file_type().is_ok_and(|is| is.is_dir())).map(|at| at.path()));
+        }
+        members.retain(|pid| self.is_alive(*pid));
+        members
+    }
+
+    /// A zombie isn't: it runs no more code and holds nothing.
+    fn is_alive(&self, pid: i32) -> bool {
+        let stat = fs::read_to_string(self.of(pid, "stat")).unwrap_or_default();
+        let state = stat.rfind(')').and_then(|end| stat[end + 1..].trim_start().chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X' | 'x'))
+    }
+
+    fn is_in(&self, pid: i32, container: &str) -> bool {
+        let text = fs::read_to_string(self.of(pid, "cgroup")).unwrap_or_default();
+        text.lines().any(|line| container_id(line).as_deref() == Some(container))
+    }
+}
+
+/// Ends all in one group: at once where the kernel can, else one by one. Whoever is the first in its PID namespace takes
+/// all others in it along (pid_namespaces(7)), so nothing can fork its way out.
+fn end(group: &Path, members: &BTreeSet<i32>, is_ours: impl Fn(i32) -> bool) -> io::Result<()> {
+    let switch = group.join("cgroup.kill");
+    if switch.exists() {
+        return fs::write(switch, "1");
+    }
+    let mut refused = Ok(());
+    for pid in members {
+        if let Err(error) = kill(*pid, &is_ours) {
+            refused = Err(error);
+        }
+    }
+    // In a frozen group of version 1 nobody dies before the thaw.
+    let freezer = group.join("freezer.state");
+    if fs::read_to_string(&freezer).is_ok_and(|state| state.trim() != "THAWED") {
+        fs::write(freezer, "THAWED")?;
+    }
+    refused
+}
+
+fn kill(pid: i32, is_ours: impl Fn(i32) -> bool) -> io::Result<()> {
+    let Some(number) = Pid::from_raw(pid) else { return Ok(()) };
+    let process = match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // From here on the number can't be another's behind our back.
+    if !is_ours(pid) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The container that a line of `/proc/PID/cgroup` names: 64 hexadecimal digits, as its folder or in a scope's name.
+fn container_id(line: &str) -> Option<String> {
+    let path = line.splitn(3, ':').nth(2)?;
+    let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    path.split(['/', '-', '.']).find(is_id).map(str::to_owned)
+}
+
+/// The run's folder that a line of `/proc/PID/mountinfo` mounts at `/gate`, if it is one below `work_dir`. The kernel tells
+/// its path from the root of its file system, which may be the end of the path that we know.
+fn run_folder(line: &str, work_dir: &Path) -> Option<PathBuf> {
+    let mut fields = line.split(' ').skip(3);
+    let (root, at) = (Path::new(fields.next()?), fields.next()?);
+    if at != GATE {
+        return None;
+    }
+    let run = root.file_name()?.to_str()?;
+    let runs = root.parent()?;
+    let worker = runs.parent()?.file_name()?.to_str()?;
+    let ours = runs.file_name()? == "runs" && run.parse::<i64>().is_ok();
+    let folder = work_dir.join(worker).join("runs").join(run);
+    let tail = root.strip_prefix("/").ok()?;
+    (ours && folder.ends_with(tail)).then_some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+    #[test]
+    fn a_container_is_known_by_its_control_group_whoever_made_it() {
+        let id = |line: &str| container_id(line);
+        assert_eq!(id(&format!("6:freezer:/docker/{ID}")).as_deref(), Some(ID));
+        assert_eq!(id(&format!("0::/system.slice/docker-{ID}.scope")).as_deref(), Some(ID));
+        assert_eq!(id(&format!("0::/user.slice/libpod-{ID}.scope/container")).as_deref(), Some(ID));
+        assert_eq!(id("0::/system.slice/docker.service"), None);
+        assert_eq!(id(&format!("6:freezer:/docker/{}", &ID[1..])), None);
+    }
+
+    #[test]
+    fn only_a_runs_own_folder_below_ours_makes_a_cell() {
+        let folder = |root: &str, at: &str| {
+            let line = format!("36 35 98:0 {root} {at} ro,noatime - ext4 /dev/vda rw");
+            run_folder(&line, Path::new("/var/lib/signalbox"))
+        };
+        let ours = Some(PathBuf::from("/var/lib/signalbox/arm-1/runs/12"));
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/gate"), ours);
+        assert_eq!(folder("/signalbox/arm-1/runs/12", "/gate"), ours, "on a file system of its own");
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/other"), None);
+        assert_eq!(folder("/var/lib/elsewhere/arm-1/runs/12", "/gate"), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/cells/12", "/gate"), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/x", "/gate"), None);
+    }
+
+    /// A kernel of files: one process in one group of either version.
+    fn kernel(name: &str, group: &str, line: &str) -> (Host, PathBuf) {
+        let root = std::env::temp_dir().join(format!("signalbox-host-{}-{name}", std::process::id()));
+        let (proc, sys) = (root.join("proc"), root.join("sys"));
+        let folder = sys.join(group);
+        fs::create_dir_all(proc.join("4194000")).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(proc.join("4194000/cgroup"), line).unwrap();
+        fs::write(proc.join("4194000/stat"), "4194000 (a (b) c) S 1").unwrap();
+        fs::write(folder.join("cgroup.procs"), "4194000\n").unwrap();
+        (Host::at(proc, sys), root)
+    }
+
+    #[test]
+    fn cgroup_v2_is_ended_by_its_own_switch() {
+        let (host, root) = kernel("v2", &format!("docker/{ID}"), &format!("0::/docker/{ID}\n"));
+        let group = root.join(format!("sys/docker/{ID}"));
+        fs::write(group.join("cgroup.kill"), "").unwrap();
+        assert_eq!(host.left(ID), Left::Alive(1));
+        assert_eq!(host.kill(ID).unwrap(), Left::Alive(1), "files don't die");
+        assert_eq!(fs::read_to_string(group.join("cgroup.kill")).unwrap(), "1");
+        fs::write(group.join("cgroup.procs"), "").unwrap();
+        assert_eq!(host.left(ID), Left::Empty);
+        fs::remove_dir_all(&group).unwrap();
+        assert_eq!(host.left(ID), Left::Gone);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_zombie_is_nobody_and_a_frozen_group_is_thawed() {
+        let line = format!("6:freezer:/docker/{ID}\n");
+        let (host, root) = kernel("v1", &format!("freezer/docker/{ID}"), &line);
+        let state = root.join(format!("sys/freezer/docker/{ID}/freezer.state"));
+        fs::write(&state, "FROZEN\n").unwrap();
+        assert!(host.learn(ID));
+        // Its number is above what this kernel gives out: nobody is hit.
+        host.kill(ID).unwrap();
+        assert_eq!(fs::read_to_string(state).unwrap(), "THAWED");
+        fs::write(root.join("proc/4194000/stat"), "4194000 (x) Z 1").unwrap();
+        assert_eq!(host.left(ID), Left::Empty);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_was_never_seen_here_is_not_called_gone() {
+        let (host, root) = kernel("unseen", "user.slice", "0::/user.slice\n");
+        assert_eq!(host.left(ID), Left::Unseen);
+        assert_eq!(host.kill(ID).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::create_dir_all(root.join("sys/docker")).unwrap();
+        assert_eq!(host.left(ID), Left::Gone);
+        fs::remove_dir_all(root).unwrap();
+    }
+}

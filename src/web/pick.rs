@@ -1,0 +1,200 @@
+//! The question before many runs are stopped: which, exactly, and how many.
+
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use url::form_urlencoded;
+
+use super::Site;
+use super::error::{Error, Result};
+use super::fleet::Fleet;
+use super::form::{Why, fresh_token};
+use super::lamp::Lamp;
+use super::page::{Frame, Place, show_as};
+use super::show;
+use super::stops::every;
+use super::terminate::REASONS;
+use crate::db::{Matches, Superuser};
+use crate::model::run::{RunFilter, RunId, RunLine};
+use crate::model::stop::Target;
+
+/// What is asked about.
+pub(crate) enum Asked {
+    Selected(Vec<RunId>),
+    Filter(RunFilter),
+}
+
+#[derive(Template)]
+#[template(path = "stops/new.html")]
+struct ConfirmPage<'a> {
+    frame: Frame,
+    heading: String,
+    /// Which runs, exactly.
+    which: String,
+    count: i64,
+    parts: Vec<String>,
+    rows: Vec<(Lamp, RunLine)>,
+    /// Whether a graceful stop can still do something.
+    graceful: bool,
+    runs: String,
+    filter: Option<&'static str>,
+    upto: RunId,
+    back: String,
+    once: String,
+    why: &'a Why,
+    problem: Option<&'a str>,
+}
+
+/// The question before many are stopped: `run=1&run=2`, or `state=WORD` for all that match.
+pub(crate) async fn confirm(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    request: HttpRequest,
+) -> Result<HttpResponse> {
+    let mut runs = Vec::new();
+    let mut filter = None;
+    for (key, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
+        match &*key {
+            "run" => runs.push(value.into_owned()),
+            "state" => filter = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    let asked = match (filter, &*runs) {
+        (_, [_, ..]) => Asked::Selected(selected(runs.iter().map(String::as_str))?),
+        (Some(word), []) => Asked::Filter(known(&word)?),
+        (None, []) => return Err(nothing_selected()),
+    };
+    let page = Question { by: &by, site: &site, fleet: &fleet, asked, why: &Why::default(), problem: None };
+    page.show().await
+}
+
+fn nothing_selected() -> Error {
+    Error::Unprocessable("No run is selected.".to_owned())
+}
+
+/// The filter that a word names.
+pub(crate) fn known(word: &str) -> Result<RunFilter> {
+    word.parse()
+        .map_err(|_| Error::Unprocessable(format!("Runs can’t be {word:?}; there is no such filter.")))
+}
+
+/// The runs that were selected, each once.
+pub(crate) fn selected<'a>(runs: impl Iterator<Item = &'a str>) -> Result<Vec<RunId>> {
+    let mut ids = Vec::new();
+    for run in runs {
+        let id = run.parse().ok().filter(|id: &RunId| id.0 > 0);
+        ids.push(id.ok_or_else(|| Error::Unprocessable(format!("{run:?} is no run.")))?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.len() {
+        0 => Err(nothing_selected()),
+        n if n > Target::SELECTED_MAX => Err(Error::Unprocessable(format!(
+            "{n} runs are selected; {} is the most. Stop all that match a filter instead.",
+            Target::SELECTED_MAX
+        ))),
+        _ => Ok(ids),
+    }
+}
+
+/// A question, and everything needed to put it.
+pub(crate) struct Question<'a> {
+    pub(crate) by: &'a Superuser,
+    pub(crate) site: &'a Site,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) asked: Asked,
+    pub(crate) why: &'a Why,
+    pub(crate) problem: Option<&'a str>,
+}
+
+impl Question<'_> {
+    pub(crate) async fn show(self) -> Result<HttpResponse> {
+        let status = if self.problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        let page = match &self.asked {
+            Asked::Selected(ids) => self.about_selected(ids).await?,
+            Asked::Filter(filter) => self.about_filter(*filter).await?,
+        };
+        show_as(status, &page)
+    }
+
+    async fn about_selected(&self, ids: &[RunId]) -> Result<ConfirmPage<'_>> {
+        let mut lines = self.site.db.runs_of(self.by, ids).await?;
+        let over = lines.len();
+        lines.retain(|line| !line.state.is_over());
+        let over = over - lines.len();
+        let which = match (lines.len(), over) {
+            (_, 0) => "Those you selected:".to_owned(),
+            (_, 1) => "Those you selected; one of them is over already:".to_owned(),
+            (_, n) => format!("Those you selected; {n} of them are over already:"),
+        };
+        let count = lines.len() as i64;
+        let graceful = lines.iter().any(|line| line.wish_at.is_none());
+        let ids: Vec<String> = lines.iter().map(|line| line.id.to_string()).collect();
+        let lamp = |line: &RunLine| Lamp::of(line.state, line.outcome, line.is_unconfirmed());
+        Ok(ConfirmPage {
+            frame: self.fleet.frame(&self.site.db, self.by, Place::Runs).await?,
+            heading: question(count),
+            which,
+            count,
+            parts: Vec::new(),
+            rows: lines.into_iter().map(|line| (lamp(&line), line)).collect(),
+            graceful,
+            runs: ids.join(","),
+            filter: None,
+            upto: RunId(0),
+            back: "/?pick=1".to_owned(),
+            once: fresh_token()?,
+            why: self.why,
+            problem: self.problem,
+        })
+    }
+
+    async fn about_filter(&self, filter: RunFilter) -> Result<ConfirmPage<'_>> {
+        if filter.reach().is_none() {
+            return Err(Error::Unprocessable(
+                "Runs like that are over already; none of them can be stopped.".into(),
+            ));
+        }
+        let matches = self.site.db.matches(self.by, filter).await?;
+        let word = filter.word().unwrap_or("all");
+        Ok(ConfirmPage {
+            frame: self.fleet.frame(&self.site.db, self.by, Place::Runs).await?,
+            heading: question(matches.all()),
+            which: format!("{}, up to run {}.", every(filter), matches.upto),
+            count: matches.all(),
+            parts: parts(&matches),
+            rows: Vec::new(),
+            graceful: filter != RunFilter::Unconfirmed,
+            runs: String::new(),
+            filter: Some(word),
+            upto: matches.upto,
+            back: format!("/?state={word}&pick=1"),
+            once: fresh_token()?,
+            why: self.why,
+            problem: self.problem,
+        })
+    }
+}
+
+fn question(count: i64) -> String {
+    match count {
+        0 => "There is nothing to stop.".to_owned(),
+        1 => "Stop one run?".to_owned(),
+        n => format!("Stop {} runs?", show::count(n)),
+    }
+}
+
+fn parts(matches: &Matches) -> Vec<String> {
+    let part = |n: i64, what: &str| (n > 0).then(|| format!("{} {what}", show::count(n)));
+    [
+        part(matches.held, "held by workers"),
+        part(matches.lost, "lost: their workers are silent"),
+        part(matches.queued, "queued: they never start"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,162 @@
+//! Stops of many runs: the wish, and the list of such stops.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Query};
+use askama::Template;
+use serde::Deserialize;
+
+use super::Site;
+use super::address::Address;
+use super::error::{Error, Result};
+use super::fleet::Fleet;
+use super::form::{Form, Why};
+use super::lamp::Lamp;
+use super::page::{Frame, Place, cursor, go_to, show};
+use super::pick::{Asked, Question, known, selected};
+use super::show::Moment;
+use super::spread::{click, spread};
+use crate::clock;
+use crate::db::Superuser;
+use crate::model::run::{Outcome, RunFilter, RunId, State, StopMode};
+use crate::model::stop::{Stop, StopCounts, StopKind, Target};
+
+/// The largest form, in bytes as they are sent: the numbers of all that can be selected, and a reason.
+pub(crate) const FORM_MAX: usize = 32 * 1024;
+
+/// What a person sends off.
+#[derive(Deserialize)]
+pub(crate) struct Wished {
+    #[serde(default)]
+    runs: String,
+    state: Option<String>,
+    #[serde(default)]
+    upto: String,
+    #[serde(default)]
+    once: String,
+    mode: Option<String>,
+    #[serde(flatten)]
+    why: Why,
+}
+
+/// Writes the stop, tells the workers, and goes to its page. Sent twice it is one stop.
+pub(crate) async fn wish(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    address: Address,
+    wished: Form<Wished>,
+) -> Result<HttpResponse> {
+    let asked = match &wished.state {
+        Some(word) => Asked::Filter(known(word)?),
+        None => Asked::Selected(selected(wished.runs.split(',').filter(|run| !run.is_empty()))?),
+    };
+    let mode = match wished.mode.as_deref() {
+        None => StopMode::Graceful,
+        Some(word) => word.parse().map_err(|_| {
+            Error::Unprocessable(format!(
+                "Runs can be stopped by \"graceful\" or \"force\", not by {word:?}."
+            ))
+        })?,
+    };
+    let reason = match wished.why.parse() {
+        Ok(reason) => reason,
+        Err(problem) => {
+            let (by, site, fleet, why) = (&by, &site, &fleet, &wished.why);
+            return Question { by, site, fleet, asked, why, problem: Some(&problem) }.show().await;
+        }
+    };
+    let target = match asked {
+        Asked::Selected(runs) => Target::Selected(runs),
+        Asked::Filter(filter) if filter.reach().is_none() => {
+            return Err(Error::Unprocessable("Runs like that are over already.".to_owned()));
+        }
+        Asked::Filter(filter) => {
+            let upto = wished.upto.parse().ok().filter(|upto: &RunId| upto.0 >= 0);
+            Target::Filter(filter, upto.ok_or_else(|| Error::Unprocessable("Up to which run?".to_owned()))?)
+        }
+    };
+    let address = address.to_string();
+    let click = click(&wished.once, mode, reason, &address);
+    let begun = site.db.stop_many(&by, &target, &click).await?;
+    tracing::info!(stop = %begun.stop, fresh = begun.fresh, by = by.name(), "stop of many wished");
+    spread(&site, &fleet, begun.tell).await;
+    Ok(go_to(&format!("/stops/{}", begun.stop)))
+}
+
+/// Which part of the list is asked for.
+#[derive(Deserialize)]
+pub(crate) struct Part {
+    before: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "stops/index.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    newer: Option<i64>,
+    older: Option<i64>,
+}
+
+struct Row {
+    stop: Stop,
+    counts: StopCounts,
+    what: String,
+    lamp: Lamp,
+    at: Moment,
+}
+
+/// The stops, newest first.
+pub(crate) async fn index(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    part: Query<Part>,
+) -> Result<HttpResponse> {
+    let cursor = cursor(part.before.as_deref(), part.after.as_deref())?;
+    let page = site.db.stops_page(&by, cursor).await?;
+    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+    let now = clock::now();
+    let row = |(stop, counts): (Stop, StopCounts)| Row {
+        what: what(&stop),
+        lamp: lamp(&counts, stop.written_at.is_some()),
+        at: Moment::new(stop.at, now),
+        stop,
+        counts,
+    };
+    let rows = page.rows.into_iter().map(row).collect();
+    show(&ListPage { frame, rows, newer: page.newer, older: page.older })
+}
+
+/// All that a filter shows, in words.
+pub(crate) fn every(filter: RunFilter) -> String {
+    match filter {
+        RunFilter::All => "Every run that isn’t over".to_owned(),
+        RunFilter::Unconfirmed => "Every run whose stop is unconfirmed".to_owned(),
+        RunFilter::State(state) => format!("Every {state} run"),
+        RunFilter::Outcome(outcome) => format!("Every run that {outcome}"),
+    }
+}
+
+/// What a stop is of, in words.
+pub(crate) fn what(stop: &Stop) -> String {
+    match (stop.kind, stop.filter) {
+        (StopKind::Everything, _) => "The red handle".to_owned(),
+        (StopKind::Filter, Some(filter)) => format!("{}, up to run {}", every(filter), stop.upto),
+        _ => "Selected runs".to_owned(),
+    }
+}
+
+/// The lamp of a whole stop: proven, or not yet.
+pub(crate) fn lamp(counts: &StopCounts, written: bool) -> Lamp {
+    if written && counts.unproven() == 0 {
+        let over = Lamp::of(State::Ended, Some(Outcome::Succeeded), false);
+        return Lamp { word: "Proven over", tone: "go", ..over };
+    }
+    let lamp = Lamp { beside: None, ..Lamp::of(State::Running, None, true) };
+    match (counts.unconfirmed + counts.pending, counts.lost) {
+        (0, 1..) if written => Lamp { beside: None, ..Lamp::of(State::Lost, None, false) },
+        _ => Lamp { word: "Unconfirmed", ..lamp },
+    }
+}

@@ -1,0 +1,106 @@
+//! Notes that `signalbox stop-all` leaves in a worker's folder, for the worker to report when it can.
+//!
+//! A note is there before the first kill: from then on the worker takes nothing new, whatever else is dead.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// What was done on a worker's host without asking anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When it began, by the host's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Which user of the host.
+    pub who: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// What was killed; filled in when it is done.
+    pub killed: Vec<Killed>,
+}
+
+/// One container that was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// The run.
+    pub run: i64,
+    /// The engine's id.
+    pub container: String,
+    /// What is known of its end, in words.
+    pub proof: String,
+}
+
+const PREFIX: &str = "stop-all-";
+
+impl Note {
+    /// Writes it into a worker's folder, in place of what it said before.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+        let name = format!("{PREFIX}{}.json", self.at.unix_timestamp_nanos() / 1_000_000);
+        let passing = folder.join(format!(".{name}"));
+        fs::write(&passing, serde_json::to_vec(self)?)?;
+        let path = folder.join(name);
+        fs::rename(passing, &path)?;
+        Ok(path)
+    }
+
+    /// The notes in a worker's folder, oldest first, each with its file. One that can't be read counts as a note all the
+    /// same: something was stopped here.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn read_all(folder: &Path) -> io::Result<Vec<(PathBuf, Self)>> {
+        let mut notes = Vec::new();
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(notes),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(PREFIX) && name.ends_with(".json") {
+                let text = fs::read(&path)?;
+                let note = serde_json::from_slice(&text).unwrap_or_else(|error| Self {
+                    at: OffsetDateTime::UNIX_EPOCH,
+                    who: "unknown".to_owned(),
+                    reason: format!("the note can't be read: {error}"),
+                    killed: Vec::new(),
+                });
+                notes.push((path, note));
+            }
+        }
+        notes.sort_by_key(|(_, note)| note.at);
+        Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_and_one_that_is_torn_is_still_a_note() {
+        let folder = std::env::temp_dir().join(format!("signalbox-notes-{}", std::process::id()));
+        assert_eq!(Note::read_all(&folder).unwrap(), []);
+        fs::create_dir_all(&folder).unwrap();
+        let mut note = Note {
+            at: OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(1_700_000_000_123),
+            who: "root".into(),
+            reason: "it “spends”".into(),
+            killed: Vec::new(),
+        };
+        let before = note.write(&folder).unwrap();
+        note.killed.push(Killed { run: 7, container: "c".into(), proof: "nothing is left".into() });
+        assert_eq!(note.write(&folder).unwrap(), before, "the same note, filled in");
+        assert_eq!(Note::read_all(&folder).unwrap(), [(before, note)]);
+        fs::write(folder.join("stop-all-1.json"), "{").unwrap();
+        assert_eq!(Note::read_all(&folder).unwrap().len(), 2);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
