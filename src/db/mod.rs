@@ -15,6 +15,7 @@ mod seed;
 mod sessions;
 mod stops;
 mod users;
+mod work;
 mod workers;
 
 use std::cell::Cell;
