@@ -50,7 +50,8 @@ async fn stop_all(settings: &config::Host, reason: &str) -> Result<u8, Failure> 
         engine: Docker::of_fleet(settings.docker_host.as_deref(), &settings.fleet).ok(),
         work_dir: settings.work_dir.clone(),
     };
-    let mut note = Note { at: clock::now(), who: who(), reason: reason.to_owned(), killed: Vec::new() };
+    let mut note =
+        Note { at: clock::now(), who: who(), reason: reason.to_owned(), killed: Vec::new(), done: false };
     let folders = stop.folders();
     leave(&note, &folders);
     let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
@@ -74,6 +75,7 @@ async fn stop_all(settings: &config::Host, reason: &str) -> Result<u8, Failure> 
     for receipt in receipts.values() {
         say::line(format_args!("{}", receipt.line));
     }
+    note.done = true;
     for folder in &folders {
         note.killed = receipts.values().filter(|r| r.is_of(folder)).map(|r| r.killed.clone()).collect();
         leave(&note, std::slice::from_ref(folder));

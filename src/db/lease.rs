@@ -453,7 +453,8 @@ impl Db {
     }
 
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
-    /// It ends as `terminated` where a stop was wished, else as `failed`. False when there was nothing to settle.
+    /// It ends as `own` where it came to an end of its own; else as `terminated` where a stop had been wished before the
+    /// proof, and as `failed` where none had. False when there was nothing to settle.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -461,13 +462,15 @@ impl Db {
         &self,
         worker: &str,
         run: RunId,
+        own: Option<Outcome>,
         reason: &str,
         evidence: &Evidence,
     ) -> Result<bool> {
         let done = within(
             sqlx::query!(
                 "update runs set state = 'ended',
-                        outcome = case wish when 'stop' then 'terminated' else 'failed' end,
+                        outcome = coalesce($9, case when wish = 'stop' and wish_at <= $6 then 'terminated'
+                                                    else 'failed' end),
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
                         container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
                         stop_next_at = null, lease_until = null
@@ -479,7 +482,8 @@ impl Db {
                 evidence.step.word(),
                 evidence.confirmed_at,
                 evidence.container,
-                evidence.cgroup.map(Cgroup::word)
+                evidence.cgroup.map(Cgroup::word),
+                own.map(Outcome::word)
             )
             .execute(&self.pool),
         )

@@ -7,6 +7,7 @@ mod events;
 mod findings;
 mod fleet;
 mod handle;
+mod host_stop;
 mod lease;
 mod receipts;
 mod runs;

@@ -104,13 +104,12 @@ impl Ladder {
         marked.or_else(|| self.taken.iter().copied().filter(|signal| *signal != Signal::Kill).max())
     }
 
-    /// Counts what a former life had tried, up to this rung: it may have got through.
+    /// Counts what a former life had tried, up to this rung and the next: it may have got through, and a life that was cut
+    /// short in the middle of a signal had no time to say so.
     pub fn tried_before(&mut self, step: Step) {
-        for signal in [Signal::Int, Signal::Term, Signal::Kill] {
-            if self::step(signal) <= step {
-                self.unanswered(signal);
-            }
-        }
+        let rungs = [Signal::Int, Signal::Term, Signal::Kill];
+        let noted = rungs.iter().filter(|signal| self::step(**signal) <= step).count();
+        rungs.into_iter().take(noted + 1).for_each(|signal| self.unanswered(signal));
     }
 
     fn take(&mut self, signal: Signal) {
@@ -283,7 +282,10 @@ mod tests {
         let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
         ladder.tried_before(Step::Sigterm);
         assert_eq!((ladder.behind(143), ladder.behind(0)), (Some(Signal::Term), Some(Signal::Int)));
-        assert_eq!((ladder.behind(137), ladder.behind(1)), (None, None));
+        assert_eq!((ladder.behind(137), ladder.behind(1)), (Some(Signal::Kill), None));
+        let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
+        ladder.tried_before(Step::Sigint);
+        assert_eq!(ladder.behind(137), None, "two rungs up, nothing was tried");
     }
 
     #[test]

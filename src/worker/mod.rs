@@ -103,6 +103,8 @@ struct Worker {
     engine_down: Mutex<Option<String>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     supervisors: TaskTracker,
+    /// What `stop-all` did here.
+    notes: notes::Notes,
 }
 
 /// Takes runs and supervises them until told to leave; says through `ready` when it has registered.
@@ -124,6 +126,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         engine_down: Mutex::default(),
         notices,
         supervisors: TaskTracker::new(),
+        notes: notes::Notes::default(),
     });
     let host = pulse::host(&worker);
     let begin = async {
@@ -189,8 +192,16 @@ async fn look_for_work(worker: &Arc<Worker>) {
             }
             () = worker.wake.notified() => {}
         }
-        if let Err(error) = worker.take_runs().await {
-            tracing::warn!(%error, "can't look for runs");
+        match notes::report(worker).await {
+            Ok(true) => {
+                if let Err(error) = worker.take_runs().await {
+                    tracing::warn!(%error, "can't look for runs");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what stop-all did here can't be reported, so nothing is taken")
+            }
         }
     }
 }
@@ -200,9 +211,14 @@ impl Worker {
         &self.parts.settings.name
     }
 
+    /// This worker's own folder.
+    fn dir(&self) -> PathBuf {
+        self.parts.settings.dir.join(self.name())
+    }
+
     /// The run's own folder, mounted into its container.
     fn run_dir(&self, run: RunId) -> PathBuf {
-        self.parts.settings.dir.join(self.name()).join("runs").join(run.to_string())
+        self.dir().join("runs").join(run.to_string())
     }
 
     /// Tells whoever listens, when there is time for it.

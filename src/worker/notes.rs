@@ -5,9 +5,17 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
+
+use super::Worker;
+use crate::clock;
+use crate::model::run::RunId;
+
+/// How long a `stop-all` may take before its note is reported as it is.
+const UNDER_WAY: Duration = Duration::seconds(30);
 
 /// What was done on a worker's host without asking anybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +29,8 @@ pub struct Note {
     pub reason: String,
     /// What was killed; filled in when it is done.
     pub killed: Vec<Killed>,
+    /// Whether it is done. A note that never will be was left by a process that was killed itself.
+    pub done: bool,
 }
 
 /// One container that was killed.
@@ -37,6 +47,12 @@ pub struct Killed {
 const PREFIX: &str = "stop-all-";
 
 impl Note {
+    /// What it means for a run that ended by SIGKILL while nobody here had sent any.
+    fn words(&self) -> String {
+        let why = if self.reason.is_empty() { String::new() } else { format!(": “{}”", self.reason) };
+        format!("Killed by `signalbox stop-all` on its host, by {}{why}.", self.who)
+    }
+
     /// Writes it into a worker's folder, in place of what it said before.
     ///
     /// # Errors
@@ -71,6 +87,7 @@ impl Note {
                     who: "unknown".to_owned(),
                     reason: format!("the note can't be read: {error}"),
                     killed: Vec::new(),
+                    done: true,
                 });
                 notes.push((path, note));
             }
@@ -78,6 +95,49 @@ impl Note {
         notes.sort_by_key(|(_, note)| note.at);
         Ok(notes)
     }
+}
+
+/// Notes that were found, the newest last.
+#[derive(Default)]
+pub(super) struct Notes {
+    known: Mutex<Vec<Note>>,
+}
+
+impl Notes {
+    fn known(&self) -> MutexGuard<'_, Vec<Note>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What ended a run that was alive since `started` and died of a SIGKILL that this worker didn't send, if it was a
+    /// `stop-all`.
+    pub(super) fn behind(&self, worker: &Worker, started: OffsetDateTime) -> Option<String> {
+        let found = Note::read_all(&worker.dir()).unwrap_or_default().into_iter().map(|(_, note)| note);
+        let mut all: Vec<Note> = self.known().iter().cloned().chain(found).collect();
+        all.retain(|note| note.at >= started);
+        all.pop().map(|note| note.words())
+    }
+}
+
+/// Reports the notes that wait, and drains the worker with them. False while there is one that isn't reported: then nothing
+/// new may be taken.
+///
+/// # Errors
+/// When the folder or Postgres can't be reached.
+pub(super) async fn report(worker: &Worker) -> anyhow::Result<bool> {
+    let mut all_told = true;
+    for (path, note) in Note::read_all(&worker.dir())? {
+        if !note.done && clock::now() - note.at < UNDER_WAY {
+            all_told = false;
+            continue;
+        }
+        tracing::warn!(who = note.who, reason = note.reason, killed = note.killed.len(), "stop-all was here");
+        let killed: Vec<(RunId, String)> =
+            note.killed.iter().map(|killed| (RunId(killed.run), killed.proof.clone())).collect();
+        worker.parts.db.report_stop_all(worker.name(), &note.who, &note.words(), &killed).await?;
+        worker.notes.known().push(note);
+        fs::remove_file(path)?;
+    }
+    Ok(all_told)
 }
 
 #[cfg(test)]
@@ -94,6 +154,7 @@ mod tests {
             who: "root".into(),
             reason: "it “spends”".into(),
             killed: Vec::new(),
+            done: false,
         };
         let before = note.write(&folder).unwrap();
         note.killed.push(Killed { run: 7, container: "c".into(), proof: "nothing is left".into() });

@@ -77,7 +77,7 @@ async fn survey(worker: &Worker) -> anyhow::Result<()> {
 }
 
 fn runs_folder(worker: &Worker) -> PathBuf {
-    worker.parts.settings.dir.join(worker.name()).join("runs")
+    worker.dir().join("runs")
 }
 
 /// Runs' folders that nobody uses.

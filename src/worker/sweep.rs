@@ -117,7 +117,7 @@ async fn settle(
         None => (None, None, None),
     };
     let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now(), cgroup };
-    if worker.parts.db.settle_lost(worker.name(), run, reason, &evidence).await? {
+    if worker.parts.db.settle_lost(worker.name(), run, None, reason, &evidence).await? {
         tracing::info!(%run, %step, "a lost run is settled");
         worker.tell(Notice::Changed(run));
     }

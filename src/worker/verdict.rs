@@ -36,6 +36,8 @@ pub struct Known<'a> {
     pub delivered: Option<Signal>,
     /// Whether that was the host's own kill, and the engine didn't take its own.
     pub by_host: bool,
+    /// What `stop-all` on its host says, if it was there in the run's life.
+    pub stop_all: Option<String>,
 }
 
 /// How a run ended.
@@ -54,7 +56,7 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
     let succeeded = exit.code == 0 && known.result.is_some_and(|result| result.success);
     let (Some(cause), Some(signal)) = (known.cause, known.delivered) else {
         let (outcome, mut reason) = by_itself(exit, known, succeeded);
-        if known.cause == Some(Cause::Wish) {
+        if known.cause == Some(Cause::Wish) && known.stop_all.is_none() {
             reason.push_str(" It ended by itself before the stop reached it.");
         }
         return Verdict { outcome, reason, step: Step::ByItself };
@@ -99,6 +101,9 @@ fn lingered(known: &Known<'_>) -> (Outcome, String) {
 fn by_itself(exit: Exit, known: &Known<'_>, succeeded: bool) -> (Outcome, String) {
     if succeeded {
         return (Outcome::Succeeded, "Finished its work.".to_owned());
+    }
+    if let (137, Some(words)) = (exit.code, &known.stop_all) {
+        return (Outcome::Failed, text::inert_line(words));
     }
     let last_words = text::head(&text::inert_line(known.last_words), 300);
     let reason = match (exit, known.result) {
@@ -189,6 +194,13 @@ mod tests {
         let bad = judged(&result(false, "API Error: 529"));
         assert_eq!(bad.outcome, Outcome::Failed);
         assert!(bad.reason.contains("529") && bad.reason.contains("didn't exit"), "{}", bad.reason);
+    }
+
+    #[test]
+    fn what_stop_all_killed_says_so() {
+        let known = Known { stop_all: Some("Killed by `signalbox stop-all`.".into()), ..Known::default() };
+        assert_eq!(judge(exit(137), &known).reason, "Killed by `signalbox stop-all`.");
+        assert_eq!(judge(exit(3), &known).reason, "Exited with 3 and printed no result.");
     }
 
     #[test]

@@ -134,6 +134,29 @@ async fn a_lapsed_lease_is_a_lost_run_and_the_worker_that_comes_back_settles_it(
 }
 
 #[tokio::test]
+async fn a_stop_wished_after_the_proof_of_a_lost_run_did_not_terminate_it() {
+    let fleet = Fleet::new().await;
+    let db = &fleet.app.worker_db;
+    let settled = async |own, step, proof_after_wish: bool| {
+        let run = fleet.start("x").await;
+        let lease = fleet.claim("w1").await;
+        lapse(&fleet).await;
+        db.lose_lapsed().await.unwrap();
+        let before = time::OffsetDateTime::UNIX_EPOCH;
+        let after = before + time::Duration::days(365 * 200);
+        let confirmed_at = if proof_after_wish { after } else { before };
+        let (container, exit_code, cgroup) = (Some("c".to_owned()), Some(137), None);
+        let evidence = Evidence { container, exit_code, step, confirmed_at, cgroup };
+        fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+        assert!(db.settle_lost(lease.worker(), run, own, "over", &evidence).await.unwrap());
+        fleet.run(run).await.outcome.unwrap()
+    };
+    assert_eq!(settled(None, Step::Sigkill, true).await, Outcome::Terminated);
+    assert_eq!(settled(None, Step::Sigkill, false).await, Outcome::Failed);
+    assert_eq!(settled(Some(Outcome::Succeeded), Step::ByItself, true).await, Outcome::Succeeded);
+}
+
+#[tokio::test]
 async fn a_container_that_never_started_is_gone_before_its_lost_run_is_settled() {
     let fleet = Fleet::new().await;
     let run = fleet.start("x").await;

@@ -55,6 +55,8 @@ impl Nemesis {
                 self.pause(lasts).await;
                 world.signal_server(Signal::SIGCONT).await;
             }
+            F::ServerCut => self.wire(&world.way, Is::Cut, lasts).await,
+            F::ServerHangs => self.wire(&world.way, Is::Hanging, lasts).await,
             F::RedisKilled | F::RedisFrozen | F::RedisFlushed | F::RedisFull | F::RedisReadOnly => {
                 self.befall_redis(fault, lasts).await;
             }

@@ -23,6 +23,9 @@ pub(crate) enum Fault {
     HostStopsAll,
     ServerKilled,
     ServerFrozen,
+    /// These are between the server and Postgres.
+    ServerCut,
+    ServerHangs,
     RedisKilled,
     RedisFrozen,
     RedisFlushed,
@@ -47,13 +50,15 @@ pub(crate) enum Fault {
 use Fault as F;
 
 /// How often each is chosen, and how long it lasts at least and at most, in milliseconds.
-const CHANCES: [(u64, Fault, u64, u64); 23] = [
+const CHANCES: [(u64, Fault, u64, u64); 25] = [
     (14, F::WorkerKilled, 100, 12_000),
     (12, F::WorkerFrozen, 500, 40_000),
     (4, F::WorkerLeaves, 100, 4_000),
     (2, F::HostStopsAll, 0, 0),
     (5, F::ServerKilled, 50, 3_000),
     (3, F::ServerFrozen, 500, 5_000),
+    (3, F::ServerCut, 100, 3_000),
+    (3, F::ServerHangs, 100, 5_000),
     (5, F::RedisKilled, 500, 8_000),
     (4, F::RedisFrozen, 500, 8_000),
     (4, F::RedisFlushed, 2_000, 10_000),
@@ -105,6 +110,7 @@ impl Fault {
             F::WorkerKilled | F::WorkerFrozen | F::WorkerLeaves => "worker",
             F::HostStopsAll => "host",
             F::ServerKilled | F::ServerFrozen => "serve",
+            F::ServerCut | F::ServerHangs => "serve's way",
             F::RedisKilled | F::RedisFrozen | F::RedisFlushed | F::RedisFull | F::RedisReadOnly => "redis",
             F::PostgresKilled | F::PostgresFrozen | F::PostgresHangsUp | F::PostgresLocked => "postgres",
             F::PostgresCut | F::PostgresHangs | F::PostgresSlow => "way to postgres",

@@ -60,7 +60,7 @@ impl World {
         let life = format!("serve.{}", self.lives.fetch_add(1, Ordering::Relaxed) + 1);
         let listen = self.origin.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
         let variables = [
-            ("DATABASE_URL", journal::signed(&self.database_url, &life)),
+            ("DATABASE_URL", journal::signed(&journal::by(&self.database_url, self.way_port), &life)),
             ("REDIS_URL", self.redis_url.clone()),
             ("SIGNALBOX_FLEET", FLEET.to_owned()),
             ("SIGNALBOX_LISTEN", listen),

@@ -18,7 +18,7 @@ use crate::observer::Observer;
 use crate::parts::{self, Part};
 use crate::program::Program;
 use crate::seat::{Seat, signalbox};
-use crate::wire::Edit;
+use crate::wire::{Edit, Wire};
 use crate::{image, journal, variable, witness};
 
 const PASSWORD: &str = "a quiet room with levers";
@@ -51,6 +51,9 @@ pub(crate) struct World {
     pub(crate) redis: Mutex<Part>,
     pub(crate) engine: Mutex<Part>,
     pub(crate) seats: Vec<Seat>,
+    /// The server's way to Postgres.
+    pub(crate) way: Wire,
+    pub(crate) way_port: u16,
     pub(crate) serve: Mutex<Option<(Program, String)>>,
     pub(crate) lives: AtomicU32,
     pub(crate) clicks: AtomicU64,
@@ -139,7 +142,10 @@ impl World {
             let folder = dir.join(if again { format!("w{n}") } else { "w".to_owned() });
             seats.push(Seat::make(&dir, (n, name), folder, ports[0], plan.edit).await);
         }
+        let (way, way_port) = Wire::to_port(format!("127.0.0.1:{}", ports[0])).await;
         let mut world = Self {
+            way,
+            way_port,
             browser: Browser::new(""),
             origin: String::new(),
             postgres: Mutex::new(postgres),

@@ -94,7 +94,9 @@ impl Supervisor<'_> {
                 }
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(db::Error::Fenced(_)) => {
-                    match db.settle_lost(lease.worker(), lease.run(), &reason, &evidence).await {
+                    // A stop that was wished after a run's own end has nothing to do with it.
+                    let own = (evidence.step == Step::ByItself).then_some(outcome);
+                    match db.settle_lost(lease.worker(), lease.run(), own, &reason, &evidence).await {
                         Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                         settled => {
                             tracing::warn!(run = %lease.run(), ?settled, "the lease was gone at the end");

@@ -69,6 +69,7 @@ impl Supervisor<'_> {
         let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
         let patience = if killed { GLANCE } else { DRAIN };
         let mut whole = pumped || timeout(patience, &mut pump).await.is_ok();
+        let stop_all = worker.notes.behind(worker, self.began());
         let (verdict, exit_code) = {
             let heard = heard.borrow();
             let known = Known {
@@ -76,6 +77,7 @@ impl Supervisor<'_> {
                 last_words: &heard.last_words,
                 cause,
                 by_host: ladder.as_ref().is_some_and(Ladder::by_host_alone),
+                stop_all,
                 delivered: ladder.and_then(|ladder| match exit {
                     Some(exit) => ladder.behind(exit.code),
                     None => ladder.delivered(),
@@ -200,6 +202,11 @@ impl Supervisor<'_> {
                 Ok(()) = heard.changed() => {}
             }
         }
+    }
+
+    /// When this life of the worker, or a former one, started the container; roughly.
+    fn began(&self) -> time::OffsetDateTime {
+        self.job.taken_at - self.job.ran.unwrap_or_default()
     }
 
     /// When the agent's time limit will be reached, the time in a former life included.

@@ -17,6 +17,7 @@ use super::Worker;
 use super::pump::Stored;
 use super::reporter::{self, Report};
 use super::roster::Order;
+use crate::clock;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
 use crate::gate::{Credential, Gate};
@@ -42,6 +43,8 @@ pub(super) struct Job {
     ran: Option<Duration>,
     /// The rung that a stop had reached in a former life.
     step: Option<Step>,
+    /// When this life of the worker took the run.
+    taken_at: time::OffsetDateTime,
 }
 
 impl Job {
@@ -55,6 +58,7 @@ impl Job {
             stored: Stored::default(),
             ran: None,
             step: None,
+            taken_at: clock::now(),
         }
     }
 
@@ -71,6 +75,7 @@ impl Job {
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran: adopted.ran,
             step: adopted.step,
+            taken_at: clock::now(),
         }
     }
 

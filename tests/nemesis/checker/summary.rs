@@ -70,8 +70,9 @@ fn answers(story: &Story<'_>) -> String {
         Some(_) => "answered otherwise",
         None => "unanswered",
     });
-    let served =
-        |from, to| !story.faults.iter().any(|fault| fault.target == "serve" && fault.overlaps(from, to));
+    let served = |from, to| {
+        !story.faults.iter().any(|fault| fault.target.starts_with("serve") && fault.overlaps(from, to))
+    };
     let taken = story.clicks.values().filter_map(|click| Some((click.asked, click.answer?.0)));
     let taken = taken.filter(|(from, to)| served(*from, *to)).map(|(from, to)| to - from);
     format!("{}; {}", counts(words), spread(taken.collect()))
