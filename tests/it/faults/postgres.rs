@@ -93,7 +93,7 @@ async fn postgres_out_of_connections_says_so_and_recovers() {
     let hang_up = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                    where datname = current_database() and application_name like 'signalbox%'";
     let mut hogs = Vec::new();
-    let mut theirs = 1;
+    let mut theirs = 1_i64;
     while theirs > 0 {
         while let Ok(hog) = PgConnection::connect(&fleet.app.database_url).await {
             hogs.push(hog);
