@@ -81,6 +81,8 @@ pub struct Held {
     pub fence: i64,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// Whether its work is still to be saved before the first signal.
+    pub save: bool,
 }
 
 /// A lease that was renewed.
@@ -222,7 +224,7 @@ impl Db {
     pub async fn held_by(&self, worker: &str) -> Result<Vec<Held>> {
         let rows = within(
             sqlx::query!(
-                "select id, state, fence, wish_mode from runs
+                "select id, state, fence, wish_mode, wish_save, stop_step, work_saved_at from runs
                  where worker = $1 and state in ('starting', 'running', 'lost') order by id",
                 worker
             )
@@ -236,6 +238,7 @@ impl Db {
                     lost: row.state == "lost",
                     fence: row.fence,
                     stop: row.wish_mode.map(|word| word.parse()).transpose()?,
+                    save: row.wish_save && row.stop_step.is_none() && row.work_saved_at.is_none(),
                 })
             })
             .collect()
@@ -492,7 +495,7 @@ impl Db {
     }
 
     /// One row means that the lease holds; none that it is gone.
-    async fn held(&self, lease: &Lease, rows: u64) -> Result<()> {
+    pub(super) async fn held(&self, lease: &Lease, rows: u64) -> Result<()> {
         if rows == 1 { Ok(()) } else { Err(self.refused(lease).await) }
     }
 

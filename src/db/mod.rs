@@ -15,6 +15,7 @@ mod seed;
 mod sessions;
 mod stops;
 mod users;
+mod work;
 mod workers;
 
 use std::cell::Cell;
@@ -213,8 +214,9 @@ impl Db {
         within(sqlx::query!("select 1 as one").fetch_one(&self.pool)).await.map(drop)
     }
 
-    /// Closes every connection.
+    /// Closes every connection, as far as Postgres lets us go within the deadline: whoever leaves must not wait for one
+    /// that hangs, holding runs under leases that nobody renews any more.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let _ = tokio::time::timeout(DEADLINE, self.pool.close()).await;
     }
 }

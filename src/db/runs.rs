@@ -8,6 +8,7 @@ use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::{
     Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress, StopWish,
 };
+use crate::model::work::{NewStop, SavedWork, WorkSeen};
 
 /// A run that was started, or that the same form had started before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Stopped {
     pub over: bool,
     /// The worker to tell, with the mode that now holds.
     pub tell: Option<(String, StopMode)>,
+    /// Whether the wish that now holds wants the work saved first.
+    pub save: bool,
 }
 
 struct LineRow {
@@ -155,16 +158,25 @@ impl Db {
     pub async fn run(&self, _by: &Superuser, id: RunId) -> Result<Run> {
         let row = within(
             sqlx::query!(
-                "select r.*, a.name as agent from runs r join agents a on a.id = r.agent_id where r.id = $1",
+                r#"select r.*, a.name as agent, extract(epoch from r.lease_until - now())::float8 as lease_left_s,
+                          s.at as "saved_at?", s.bytes as saved_bytes, s.files as "saved_files?",
+                          s.unpushed as "saved_unpushed?", s.trouble as saved_trouble
+                   from runs r join agents a on a.id = r.agent_id left join saved_work s on s.run_id = r.id
+                   where r.id = $1"#,
                 id.0
             )
             .fetch_one(&self.pool),
         )
         .await?;
         let stop = match (row.wish_mode, row.wish_by_name, row.wish_at) {
-            (Some(mode), Some(by), Some(at)) => {
-                Some(StopWish { mode: mode.parse()?, by, at, reason: row.wish_reason.unwrap_or_default() })
-            }
+            (Some(mode), Some(by), Some(at)) => Some(StopWish {
+                mode: mode.parse()?,
+                by,
+                at,
+                reason: row.wish_reason.unwrap_or_default(),
+                device: row.wish_device,
+                save: row.wish_save,
+            }),
             _ => None,
         };
         let evidence = match (row.end_step, row.confirmed_at) {
@@ -177,6 +189,19 @@ impl Db {
             }),
             _ => None,
         };
+        let work = row.work_seen_at.map(|at| WorkSeen {
+            at,
+            files: row.work_files,
+            unpushed: row.work_unpushed,
+            trouble: row.work_trouble,
+        });
+        let saved = row.saved_at.map(|at| SavedWork {
+            at,
+            bytes: row.saved_bytes.unwrap_or_default(),
+            files: row.saved_files.unwrap_or_default(),
+            unpushed: row.saved_unpushed.unwrap_or_default(),
+            trouble: row.saved_trouble,
+        });
         Ok(Run {
             id,
             agent: row.agent,
@@ -201,6 +226,9 @@ impl Db {
             fence: row.fence,
             refused: row.refused,
             lease_until: row.lease_until,
+            lease_left_s: row.lease_left_s,
+            work,
+            saved,
             container: row.container,
             started_at: row.started_at,
             ended_at: row.ended_at,
@@ -262,25 +290,20 @@ impl Db {
         Ok(Started { run: RunId(before.id), fresh: false })
     }
 
-    /// Writes the wish to stop and its audit row, in one statement. Idempotent: a second tap changes nothing;
-    /// only `force` after `graceful` is a new wish. A run still queued is over at once: it never started.
+    /// Writes the wish to stop, and one audit row for each time it is asked for, in one statement. Idempotent: a second tap
+    /// is noted and changes nothing; a new wish is only `force` after `graceful`, or `force` at once after one that would
+    /// have saved the work first. A run still queued is over at once: it never started.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such run.
-    pub async fn wish_stop(
-        &self,
-        by: &Superuser,
-        id: RunId,
-        mode: StopMode,
-        reason: &str,
-        address: Option<&str>,
-    ) -> Result<Stopped> {
+    pub async fn wish_stop(&self, by: &Superuser, id: RunId, stop: &NewStop<'_>) -> Result<Stopped> {
         let row = within(
             sqlx::query!(
                 r#"with wished as (
                        update runs set
                            wish = 'stop', wish_mode = $2, wish_by = $3, wish_by_name = $4, wish_at = now(),
-                           wish_reason = $5,
+                           wish_reason = $5, wish_device = $7,
+                           wish_save    = $8 and wish = 'run' and state <> 'queued',
                            state        = case state when 'queued' then 'ended' else state end,
                            outcome      = case state when 'queued' then 'terminated' end,
                            reason       = case state when 'queued' then 'Stopped before it started.' end,
@@ -288,37 +311,48 @@ impl Db {
                            confirmed_at = case state when 'queued' then now() end,
                            ended_at     = case state when 'queued' then now() end
                        where id = $1 and state <> 'ended'
-                         and (wish = 'run' or (wish_mode = 'graceful' and $2 = 'force'))
-                       returning id, state, worker),
+                         and (wish = 'run' or ($2 = 'force' and (wish_mode = 'graceful' or (wish_save and not $8))))
+                       returning id, state, worker, wish_save),
+                   asked as (
+                       select id, 'stop wished' as what from wished
+                       union all
+                       select id, case state when 'ended' then 'stop wished too late' else 'stop wished again' end
+                       from runs where id = $1 and not exists (select from wished)),
                    noted as (
                        insert into audit (who, what, run_id, detail, address)
-                       select $4, 'stop wished', id, $2 || case $5 when '' then '' else ': ' || $5 end, $6
-                       from wished)
-                   select state, worker from wished"#,
+                       select $4, what, id,
+                              $2 || case $5 when '' then '' else ': ' || $5 end
+                                 || case when $8 then '; save the work first' else '' end
+                                 || coalesce('; from ' || $7, ''),
+                              $6
+                       from asked)
+                   select state, worker, wish_save from wished"#,
                 id.0,
-                mode.word(),
+                stop.mode.word(),
                 by.id(),
                 by.name(),
-                reason,
-                address
+                stop.reason,
+                stop.address,
+                stop.device,
+                stop.save
             )
             .fetch_optional(&self.pool),
         )
         .await?;
         if let Some(row) = row {
             let over = row.state == "ended";
-            let tell = row.worker.filter(|_| !over).map(|worker| (worker, mode));
-            return Ok(Stopped { fresh: true, over, tell });
+            let tell = row.worker.filter(|_| !over).map(|worker| (worker, stop.mode));
+            return Ok(Stopped { fresh: true, over, tell, save: row.wish_save });
         }
         let met = within(
-            sqlx::query!("select state, worker, wish_mode from runs where id = $1", id.0)
+            sqlx::query!("select state, worker, wish_mode, wish_save from runs where id = $1", id.0)
                 .fetch_one(&self.pool),
         )
         .await?;
         let over = met.state == "ended";
-        let mode = met.wish_mode.map_or(Ok(mode), |word| word.parse())?;
+        let mode = met.wish_mode.map_or(Ok(stop.mode), |word| word.parse())?;
         let tell = met.worker.filter(|_| !over).map(|worker| (worker, mode));
-        Ok(Stopped { fresh: false, over, tell })
+        Ok(Stopped { fresh: false, over, tell, save: met.wish_save })
     }
 
     /// Marks runs whose lease has lapsed as lost, and makes their fence a tombstone. Safe to call from anywhere,

@@ -30,6 +30,8 @@ pub struct FleetNow {
     pub unconfirmed: i32,
     /// Runs lost, and not wished to stop.
     pub lost: i32,
+    /// Runs lost, those too that are wished to stop.
+    pub all_lost: i32,
     /// Runs that a worker holds, and not wished to stop.
     pub working: i32,
     /// Runs that wait for a worker.
@@ -163,6 +165,7 @@ impl Db {
                                        limit 100)) as "unconfirmed!",
                      cardinality(array(select 1 from runs where state = 'lost' and wish = 'run'
                                        limit 100)) as "lost!",
+                     cardinality(array(select 1 from runs where state = 'lost' limit 100)) as "all_lost!",
                      cardinality(array(select 1 from runs where state in ('starting', 'running') and wish = 'run'
                                        limit 100)) as "working!",
                      cardinality(array(select 1 from runs where state = 'queued' and wish = 'run'

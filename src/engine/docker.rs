@@ -13,8 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
+use bollard::exec::StartExecResults;
 use bollard::models::{
-    ContainerState, ContainerStateStatusEnum, ContainerSummary, SystemInfo, SystemVersion,
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, ExecConfig, SystemInfo, SystemVersion,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
@@ -28,7 +29,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::host::{Host, Left};
-use super::{About, Cell, DEADLINE, Engine, Error, Exit, Found, Output, Result, Signal, Status};
+use super::{About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
 use crate::model::found::Leftover;
 
 /// How long an engine may take to make and start a container.
@@ -222,6 +223,22 @@ impl Engine for Docker {
             .await
     }
 
+    async fn exec(
+        &self,
+        container: &str,
+        argv: &[&str],
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<Executed> {
+        let config = ExecConfig {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(argv.iter().map(|&word| word.to_owned()).collect()),
+            ..Default::default()
+        };
+        self.link.ask(deadline, |api| executed(api, container, config, limit)).await
+    }
+
     async fn inspect(&self, container: &str) -> Result<Status> {
         self.link
             .ask(DEADLINE, |api| async move {
@@ -336,6 +353,30 @@ impl Engine for Docker {
         let cells = tokio::task::spawn_blocking(move || host.cells(&work_dir)).await.ok()?;
         cells.into_iter().find(|cell| cell.folder == folder).map(|cell| cell.container)
     }
+}
+
+/// Runs a program in a container and gathers what it says.
+async fn executed(api: Api, container: &str, config: ExecConfig, limit: usize) -> Result<Executed> {
+    let refused = |error: ApiError| match status(&error) {
+        // A container that is over, or paused.
+        Some(409) => Error::NotRunning,
+        _ => said(error),
+    };
+    let id = api.create_exec(container, config).await.map_err(refused)?.id;
+    let StartExecResults::Attached { mut output, .. } = api.start_exec(&id, None).await.map_err(refused)?
+    else {
+        return Err(Error::Unavailable("it keeps a program's output to itself".to_owned()));
+    };
+    let mut done = Executed::default();
+    while let Some(piece) = output.next().await {
+        match piece.map_err(said)? {
+            LogOutput::StdOut { message } if !done.take_stdout(&message, limit) => return Ok(done),
+            LogOutput::StdErr { message } => done.take_stderr(&message),
+            _ => {}
+        }
+    }
+    done.code = api.inspect_exec(&id).await.map_err(said)?.exit_code;
+    Ok(done)
 }
 
 /// A container's output on its way.

@@ -99,6 +99,37 @@ pub struct Found {
     pub status: Status,
 }
 
+/// What became of a program that was run beside an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code; none when it was left alone because it said too much.
+    pub code: Option<i64>,
+    /// Its standard output, up to the limit.
+    pub stdout: Vec<u8>,
+    /// The beginning of its standard error.
+    pub stderr: Vec<u8>,
+    /// Whether it said more than the limit.
+    pub cut: bool,
+}
+
+impl Executed {
+    /// The longest standard error that is kept, in bytes.
+    pub const STDERR_MAX: usize = 4096;
+
+    /// Takes a piece of standard output in; false once there is no room for more.
+    fn take_stdout(&mut self, piece: &[u8], limit: usize) -> bool {
+        let room = limit.saturating_sub(self.stdout.len());
+        self.stdout.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.cut = self.cut || piece.len() > room;
+        !self.cut
+    }
+
+    fn take_stderr(&mut self, piece: &[u8]) {
+        let room = Self::STDERR_MAX.saturating_sub(self.stderr.len());
+        self.stderr.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+}
+
 /// What an engine can answer instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -135,6 +166,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Sends a signal to the container's first process ([`Signal::Kill`]: to all of it). Success means delivered, not
     /// dead.
     async fn signal(&self, container: &str, signal: Signal) -> Result<()>;
+
+    /// Runs a program beside the agent, as the agent's user in its workspace, with nothing to read: for us to look at its
+    /// work. `argv` is ours; nothing that a person typed belongs there. At most `limit` bytes of its output are kept. It
+    /// ends with the container at the latest, and may outlive an answer that came too late.
+    async fn exec(
+        &self,
+        container: &str,
+        argv: &[&str],
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<Executed>;
 
     /// What the engine says now. The only source of evidence.
     async fn inspect(&self, container: &str) -> Result<Status>;

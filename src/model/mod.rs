@@ -1,6 +1,8 @@
 //! Signalbox's words as plain values: no I/O, no async, no framework.
 
 pub mod agent;
+pub mod device;
+pub mod doing;
 pub mod event;
 pub mod found;
 pub mod page;
@@ -8,6 +10,7 @@ pub mod run;
 pub mod stop;
 pub mod text;
 pub mod user;
+pub mod work;
 pub mod worker;
 
 /// An enum whose variants are words, the same in code, database, URL and page.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::words;
+use super::work::{SavedWork, WorkSeen};
 
 /// A run's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -191,6 +192,10 @@ pub struct StopWish {
     pub at: OffsetDateTime,
     /// Why, in their words; may be empty.
     pub reason: String,
+    /// The device it came from, in a few words; it is what the device says of itself.
+    pub device: Option<String>,
+    /// Whether the work was to be saved first.
+    pub save: bool,
 }
 
 /// How far a stop has come, as the worker reports it.
@@ -243,8 +248,14 @@ pub struct Run {
     pub fence: i64,
     /// How many writes under an older fence were refused.
     pub refused: i64,
-    /// When the lease lapses.
+    /// When the lease lapses, by Postgres's clock.
     pub lease_until: Option<OffsetDateTime>,
+    /// How long that is from now, by the same clock, in seconds; negative once it is past.
+    pub lease_left_s: Option<f64>,
+    /// What was seen of its work while it lived.
+    pub work: Option<WorkSeen>,
+    /// What was kept of it before a stop.
+    pub saved: Option<SavedWork>,
     /// The engine's id of its container.
     pub container: Option<String>,
     /// When the container started.
@@ -275,6 +286,26 @@ impl Run {
     /// A wish to stop whose evidence isn't in yet.
     pub fn is_unconfirmed(&self) -> bool {
         self.stop.is_some() && !self.state.is_over()
+    }
+
+    /// Whether its work is being saved, or is yet to be, before the first signal.
+    pub fn is_saving(&self) -> bool {
+        let first = self.saved.is_none() && self.progress.step.is_none();
+        first && self.is_unconfirmed() && self.stop.as_ref().is_some_and(|stop| stop.save)
+    }
+
+    /// Whether nothing stronger can be wished.
+    pub fn is_forced(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force) && !self.is_saving()
+    }
+
+    /// When its worker stops it by itself, having missed a renewal: two thirds into the lease. None while renewals come.
+    pub fn stops_itself_at(&self) -> Option<OffsetDateTime> {
+        // A lease lasts 30 s and is renewed every 10: with less than 18 left a renewal is 2 s late.
+        const MISSED_BELOW_S: f64 = 18.0;
+        const AHEAD_OF_LAPSE: Duration = Duration::from_secs(10);
+        let late = self.state.is_held() && self.lease_left_s.is_some_and(|left| left < MISSED_BELOW_S);
+        self.lease_until.filter(|_| late).map(|until| until - AHEAD_OF_LAPSE)
     }
 }
 

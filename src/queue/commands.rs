@@ -12,6 +12,35 @@ use crate::model::run::{RunId, StopMode};
 pub enum Command {
     /// A stop was wished; Postgres has the wish.
     Stop(RunId, StopMode),
+    /// The same, and the work is to be saved before the first signal.
+    SaveAndStop(RunId, StopMode),
+    /// Somebody wants to know what a stop would lose.
+    Look(RunId),
+}
+
+impl Command {
+    /// As it lies in the stream.
+    fn fields(self) -> Vec<(&'static str, String)> {
+        let stop = |run: RunId, mode: StopMode| {
+            vec![("do", "stop".to_owned()), ("run", run.to_string()), ("mode", mode.word().to_owned())]
+        };
+        match self {
+            Self::Stop(run, mode) => stop(run, mode),
+            Self::SaveAndStop(run, mode) => [stop(run, mode), vec![("save", "yes".to_owned())]].concat(),
+            Self::Look(run) => vec![("do", "look".to_owned()), ("run", run.to_string())],
+        }
+    }
+
+    fn read(field: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let run = field("run")?.parse().ok()?;
+        let mode = || field("mode")?.parse().ok();
+        Some(match (field("do")?.as_str(), field("save").is_some()) {
+            ("stop", false) => Self::Stop(run, mode()?),
+            ("stop", true) => Self::SaveAndStop(run, mode()?),
+            ("look", _) => Self::Look(run),
+            _ => return None,
+        })
+    }
 }
 
 /// A command as it lies in the stream.
@@ -52,16 +81,8 @@ impl Queue {
     }
 
     fn add(&self, worker: &str, command: Command) -> redis::Cmd {
-        let Command::Stop(run, mode) = command;
         let mut add = redis::cmd("XADD");
-        add.arg(self.commands_key(worker)).arg("*").arg(&[
-            "do",
-            "stop",
-            "run",
-            &run.to_string(),
-            "mode",
-            mode.word(),
-        ]);
+        add.arg(self.commands_key(worker)).arg("*").arg(command.fields());
         add
     }
 
@@ -187,11 +208,27 @@ impl Inbox {
 
 impl Letter {
     fn read(entry: redis::streams::StreamId) -> Self {
-        let field = |name: &str| entry.get::<String>(name);
-        let command = || {
-            let (run, mode) = (field("run")?.parse().ok()?, field("mode")?.parse().ok()?);
-            (field("do")? == "stop").then_some(Command::Stop(run, mode))
-        };
-        Self { command: command(), id: entry.id.clone() }
+        Self { command: Command::read(|name| entry.get::<String>(name)), id: entry.id.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_as_they_were_written() {
+        let run = RunId(7);
+        for command in [
+            Command::Stop(run, StopMode::Force),
+            Command::SaveAndStop(run, StopMode::Graceful),
+            Command::Look(run),
+        ] {
+            let fields = command.fields();
+            let field =
+                |name: &str| fields.iter().find(|(has, _)| *has == name).map(|(_, value)| value.clone());
+            assert_eq!(Command::read(field), Some(command));
+        }
+        assert_eq!(Command::read(|name| (name == "run").then(|| "7".to_owned())), None);
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Error;
-use super::run::REASON_MAX;
+use super::terminate::REASON_MAX;
 use crate::model::run::RunId;
 use crate::model::stop::StopId;
 

@@ -8,15 +8,16 @@ use serde::Deserialize;
 
 use super::Site;
 use super::address::Address;
+use super::device::Device;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::form::{Form, Why};
 use super::lamp::{Lamp, Sign};
 use super::page::{Frame, Place, go_to, show_as};
-use super::run::REASONS;
 use super::show::Moment;
 use super::spread::{click, spread};
 use super::stop::{self, Step};
+use super::terminate::REASONS;
 use crate::clock;
 use crate::db::{self, Matches, Superuser};
 use crate::model::run::{RunFilter, StopMode};
@@ -61,6 +62,7 @@ pub(crate) async fn pull(
     by: Superuser,
     site: Data<Site>,
     fleet: Data<Fleet>,
+    device: Device,
     address: Address,
     why: Form<Why>,
 ) -> Result<HttpResponse> {
@@ -69,7 +71,7 @@ pub(crate) async fn pull(
         Err(problem) => return pull_page(&by, &site, &fleet, &why, Some(&problem)).await,
     };
     let address = address.to_string();
-    let click = click("", StopMode::Force, reason, &address);
+    let click = click("", StopMode::Force, reason, &device, &address);
     let begun = site.db.pull_handle(&by, &click).await?;
     tracing::warn!(stop = %begun.stop, fresh = begun.fresh, by = by.name(), "red handle pulled");
     spread(&site, &fleet, begun.tell).await;

@@ -10,40 +10,46 @@ pub(crate) struct Lamp {
     pub(crate) shape: &'static str,
     /// The class that colours it.
     pub(crate) tone: &'static str,
-    /// What it says.
+    /// What it says: what is.
     pub(crate) word: &'static str,
-    /// What is, where the word says what isn't proven.
+    /// What is wished and isn't proven: another axis, and never one word with the first.
     pub(crate) beside: Option<&'static str>,
     /// Whether a human is needed.
     pub(crate) alarm: bool,
 }
 
+/// A stop that is wished and not proven has a shape and a tone of its own, beside the lamp.
+pub(crate) const UNCONFIRMED: Sign = Sign { shape: "unconfirmed", tone: "unsure", word: "Stop unconfirmed" };
+
 impl Lamp {
-    /// The lamp of a run. An unconfirmed stop comes first, and what is stands beside it: the two are never merged.
+    /// The lamp of a run.
     pub(crate) fn of(state: State, outcome: Option<Outcome>, unconfirmed: bool) -> Self {
         let lamp = |shape, tone, word| Self { shape, tone, word, beside: None, alarm: false };
         let what_is = match (state, outcome) {
             (State::Queued, _) => lamp("queued", "calm", "Queued"),
             (State::Starting, _) => lamp("starting", "calm", "Starting"),
             (State::Running, _) => lamp("running", "go", "Running"),
-            (State::Lost, _) => Self { alarm: true, ..lamp("lost", "wait", "Lost") },
+            (State::Lost, _) => Self { alarm: true, ..lamp("lost", "lost", "Lost") },
             (State::Ended, Some(Outcome::Succeeded)) => lamp("succeeded", "off", "Succeeded"),
             (State::Ended, Some(Outcome::Terminated)) => lamp("terminated", "off", "Terminated"),
             (State::Ended, Some(Outcome::TimedOut)) => lamp("timed_out", "wait", "Timed out"),
             (State::Ended, Some(Outcome::OverBudget)) => lamp("over_budget", "wait", "Over budget"),
             (State::Ended, Some(Outcome::Failed) | None) => lamp("failed", "bad", "Failed"),
         };
-        if !unconfirmed {
-            return what_is;
+        match unconfirmed {
+            true => Self { beside: Some("stop unconfirmed"), alarm: true, ..what_is },
+            false => what_is,
         }
-        let beside = match state {
-            State::Queued => "queued",
-            State::Starting => "starting",
-            State::Running => "running",
-            State::Ended => "ended",
-            State::Lost => "lost",
-        };
-        Self { beside: Some(beside), alarm: true, ..lamp("unconfirmed", "bad", "Stop unconfirmed") }
+    }
+
+    /// The tone of what needs a human, else of what is.
+    pub(crate) fn mood(&self) -> &'static str {
+        if self.beside.is_some() { UNCONFIRMED.tone } else { self.tone }
+    }
+
+    /// What a title says first.
+    pub(crate) fn headline(&self) -> &'static str {
+        if self.beside.is_some() { UNCONFIRMED.word } else { self.word }
     }
 }
 

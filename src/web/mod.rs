@@ -9,10 +9,12 @@ mod address;
 mod agents;
 mod assets;
 mod audit;
+mod device;
 mod error;
 mod fleet;
 mod form;
 mod found;
+mod glance;
 mod guard;
 mod handle;
 mod headers;
@@ -34,8 +36,10 @@ mod show;
 mod spread;
 mod stop;
 mod stops;
+mod terminate;
 mod throttle;
 mod transcript;
+mod work;
 mod workers;
 
 use std::net::IpAddr;
@@ -96,9 +100,10 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/runs/{id}").route(get().to(run::show)))
                 .service(
                     resource("/runs/{id}/terminate")
-                        .route(get().to(run::confirm))
-                        .route(post().to(run::terminate)),
+                        .route(get().to(terminate::confirm))
+                        .route(post().to(terminate::terminate)),
                 )
+                .service(resource("/runs/{id}/work.patch").route(get().to(work::patch)))
                 .service(
                     resource("/stops")
                         .app_data(form::limit(stops::FORM_MAX))

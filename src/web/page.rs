@@ -75,6 +75,24 @@ impl Frame {
         (standing.alive > 0 && standing.drained == standing.alive)
             .then(|| "Every worker that is alive is drained: none takes runs.".to_owned())
     }
+
+    /// How many stops aren't proven, in words; none when all are.
+    pub(crate) fn unconfirmed(&self) -> Option<String> {
+        counted(self.notice.unconfirmed).map(|count| format!("{count} unconfirmed"))
+    }
+
+    /// How many runs are lost, in words; none when none is.
+    pub(crate) fn lost(&self) -> Option<String> {
+        counted(self.notice.all_lost).map(|count| format!("{count} lost"))
+    }
+}
+
+fn counted(n: i32) -> Option<String> {
+    match n {
+        ..=0 => None,
+        n if n < FleetNow::COUNTED => Some(n.to_string()),
+        _ => Some(format!("{} or more", FleetNow::COUNTED)),
+    }
 }
 
 /// A page.

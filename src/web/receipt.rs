@@ -1,10 +1,14 @@
 //! The receipt of an end: wished, delivered, proven, each with its time. What is, what is wanted and what is
 //! proven are three things; none of them is told by another.
 
+mod proof;
+
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
-use crate::model::run::{Evidence, Outcome, Run, State, Step, StopMode, StopWish};
+use crate::model::run::{Run, State, Step, StopMode, StopWish};
+use crate::model::work::SavedWork;
+use proof::{not_proven, proven};
 
 /// What a run page shows of a stop, or of what proves an end.
 pub(crate) struct Receipt {
@@ -20,7 +24,10 @@ pub(crate) struct Stop {
     pub(crate) name: &'static str,
     pub(crate) at: Option<Moment>,
     pub(crate) plus: Option<String>,
-    pub(crate) text: String,
+    /// A sentence or more, each on a line of its own.
+    pub(crate) lines: Vec<String>,
+    /// Where there is more.
+    pub(crate) link: Option<(&'static str, String)>,
 }
 
 /// Whether a step has come about.
@@ -41,6 +48,18 @@ impl Mark {
     }
 }
 
+impl Stop {
+    fn new(mark: Mark, tone: &'static str, name: &'static str) -> Self {
+        Self { mark, tone, name, at: None, plus: None, lines: Vec::new(), link: None }
+    }
+
+    fn says(self, line: impl Into<String>) -> Self {
+        let mut lines = self.lines;
+        lines.push(line.into());
+        Self { lines, ..self }
+    }
+}
+
 impl Receipt {
     /// The receipt, once there is a wish to stop or an end.
     pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
@@ -54,10 +73,12 @@ impl Receipt {
             Some(proof) => proven(run, proof, Some(stop.at), now),
             None => not_proven(run, stop, now),
         };
+        let stops =
+            [Some(wished(stop, now)), Some(delivered(run, stop, now)), saved(run, stop, now), Some(last)];
         Some(Self {
             name: if proof.is_some() { "Receipt" } else { "Stop unconfirmed" },
             day: Moment::new(stop.at, now).day(),
-            stops: vec![wished(stop, now), delivered(run, stop, now), last],
+            stops: stops.into_iter().flatten().collect(),
         })
     }
 }
@@ -68,150 +89,88 @@ fn wished(stop: &StopWish, now: OffsetDateTime) -> Stop {
         StopMode::Force => "Stop by force",
     };
     let why = if stop.reason.is_empty() { ".".to_owned() } else { format!(": “{}”", stop.reason) };
-    Stop {
-        mark: Mark::Done,
-        tone: "calm",
-        name: "Wished",
-        at: Some(Moment::new(stop.at, now)),
-        plus: None,
-        text: format!("{how}, by {}{why}", stop.by),
-    }
+    let from = stop.device.as_ref().map(|device| format!(", from {device}")).unwrap_or_default();
+    Stop { at: Some(Moment::new(stop.at, now)), ..Stop::new(Mark::Done, "calm", "Wished") }
+        .says(format!("{how}, by {}{from}{why}", stop.by))
 }
 
 fn delivered(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
-    let worker = run.worker.as_deref().unwrap_or("A worker");
-    let blank = Stop {
-        mark: Mark::Due,
-        tone: "",
-        name: "Not delivered yet",
-        at: None,
-        plus: None,
-        text: String::new(),
-    };
-    let nobody =
-        |text: String| Stop { mark: Mark::NotNeeded, name: "Not delivered", text, ..blank_of(&blank) };
+    let worker = run.progress.delivered_to.as_deref().or(run.worker.as_deref()).unwrap_or("A worker");
+    let nobody = |text: String| Stop::new(Mark::NotNeeded, "", "Not delivered").says(text);
+    let due = |text: String| Stop::new(Mark::Due, "", "Not delivered yet").says(text);
     match run.progress.delivered_at {
         Some(at) => {
-            let gate = match run.progress.egress_cut_at {
-                Some(cut) => format!("gate closed at {}.", Moment::new(cut, now).clock_ms()),
-                None if run.state.is_over() => "when its gate closed wasn’t noted.".to_owned(),
-                None => "its gate isn’t known to be closed yet.".to_owned(),
+            let egress = match run.progress.egress_cut_at {
+                Some(cut) => format!("Egress cut at {}.", Moment::new(cut, now).clock_ms()),
+                None if run.state.is_over() => "When its egress was cut wasn’t noted.".to_owned(),
+                None => "Its egress isn’t known to be cut yet.".to_owned(),
             };
             Stop {
-                mark: Mark::Done,
-                tone: "calm",
-                name: "Delivered",
                 at: Some(Moment::new(at, now)),
                 plus: later(stop.at, at),
-                text: format!("{worker} took it; {gate}"),
+                ..Stop::new(Mark::Done, "calm", "Delivered")
             }
+            .says(format!("{worker} took it."))
+            .says(egress)
         }
         None if run.evidence.as_ref().is_some_and(|proof| proof.step == Step::NeverStarted) => {
             nobody("No worker had it: there was nobody to tell.".to_owned())
         }
         None if run.state.is_over() => nobody(format!("{worker} didn’t report that it took the wish.")),
         None if run.state == State::Lost => {
-            Stop { text: format!("{worker} is silent; it finds the wish when it is back."), ..blank }
+            due(format!("{worker} is silent; it finds the wish when it is back."))
+        }
+        None => due(format!("On its way to {worker}, which looks every 2 s by itself too.")),
+    }
+}
+
+/// What became of the work, where that was asked.
+fn saved(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Option<Stop> {
+    let nothing = |text: &str| Stop::new(Mark::NotNeeded, "wait", "Work not saved").says(text);
+    let step = match &run.saved {
+        Some(saved) => kept(run, saved, stop, now),
+        None if !stop.save => return None,
+        None if run.evidence.as_ref().is_some_and(|proof| proof.step == Step::NeverStarted) => {
+            nothing("It never started, so there was none.")
+        }
+        None if !run.is_saving() => nothing("No word of it came from its worker."),
+        None if run.state == State::Lost => Stop::new(Mark::Due, "", "Work not saved")
+            .says("Its worker is silent; what it saved isn’t known."),
+        None if run.progress.delivered_at.is_none() => {
+            Stop::new(Mark::Due, "", "Work not saved yet").says("It is saved before the first signal.")
         }
         None => {
-            Stop { text: format!("On its way to {worker}, which looks every 2 s by itself too."), ..blank }
+            let latest = run.progress.next_at.map(|next| Moment::new(next, now).clock());
+            let latest = latest.map(|at| format!("The first signal is sent by {at} at the latest."));
+            let step = Stop::new(Mark::Due, "calm", "Saving the work");
+            latest.into_iter().fold(step, Stop::says)
         }
-    }
+    };
+    Some(step)
 }
 
-fn blank_of(stop: &Stop) -> Stop {
-    Stop { mark: stop.mark, tone: stop.tone, name: stop.name, at: stop.at, plus: None, text: String::new() }
-}
-
-fn proven(run: &Run, proof: &Evidence, wished_at: Option<OffsetDateTime>, now: OffsetDateTime) -> Stop {
-    let (name, tone, first) = match run.outcome {
-        Some(Outcome::Terminated) => ("Proven", "go", ""),
-        Some(Outcome::TimedOut) => ("Its time limit ended it", "wait", ""),
-        Some(Outcome::OverBudget) => ("Its budget ended it", "wait", ""),
-        _ if wished_at.is_some() => {
-            ("It ended by itself first", "wait", "The stop came too late, so it keeps its own outcome. ")
-        }
-        _ => ("It ended by itself", "go", ""),
+fn kept(run: &Run, saved: &SavedWork, stop: &StopWish, now: OffsetDateTime) -> Stop {
+    let some = saved.bytes > 0;
+    let (tone, name, what) = match (some, &saved.trouble) {
+        (true, None) => ("calm", "Work saved", None),
+        (true, Some(_)) => ("wait", "Work saved in part", None),
+        (false, None) => ("calm", "No work to save", Some("Nothing was uncommitted or unpushed.".to_owned())),
+        (false, Some(_)) => ("wait", "Work not saved", None),
     };
-    Stop {
-        mark: Mark::Done,
-        tone,
-        name,
-        at: Some(Moment::new(proof.confirmed_at, now)),
-        plus: wished_at.and_then(|wished| later(wished, proof.confirmed_at)),
-        text: format!("{first}{}", words(proof)),
-    }
-}
-
-/// The engine's word, as a sentence.
-fn words(proof: &Evidence) -> String {
-    let container = proof.container.as_deref().map(show::short);
-    let code = match (proof.exit_code, proof.signal()) {
-        (Some(code), Some(signal)) => format!("exited {code}, {signal}"),
-        (Some(code), None) => format!("exited {code}"),
-        (None, _) => "is gone; its exit code isn’t known".to_owned(),
+    let of =
+        |n: i64, one: &str, many: &str| format!("{} {}", show::count(n), if n == 1 { one } else { many });
+    let files = some.then(|| {
+        let commits = of(saved.unpushed, "unpushed commit", "unpushed commits");
+        let with = if saved.unpushed > 0 { format!(" with {commits}") } else { String::new() };
+        format!("{} changed{with}; {}.", of(saved.files, "file", "files"), show::size(saved.bytes))
+    });
+    let step = Stop {
+        at: Some(Moment::new(saved.at, now)),
+        plus: later(stop.at, saved.at),
+        link: some.then(|| ("Download the patch", format!("/runs/{}/work.patch", run.id))),
+        ..Stop::new(Mark::Done, tone, name)
     };
-    let rung = match proof.step {
-        Step::NeverStarted => return "It never had a container.".to_owned(),
-        Step::Absent => {
-            return match container {
-                Some(container) => format!("The engine has no container {container}."),
-                None => "The engine has no container of this run.".to_owned(),
-            };
-        }
-        Step::ByItself => "by itself",
-        Step::Sigint => "after SIGINT",
-        Step::Sigterm => "after SIGTERM",
-        Step::Sigkill => "after SIGKILL",
-        Step::HostKill => "after the host’s own SIGKILL",
-    };
-    let container = container.map_or_else(|| "Its container".to_owned(), |id| format!("Container {id}"));
-    // An exit by the signal that was sent says it already.
-    let rung = if proof.signal().is_some_and(|signal| rung.ends_with(signal)) {
-        String::new()
-    } else {
-        format!(", {rung}")
-    };
-    format!("{container} {code}{rung}; confirmed by the engine.")
-}
-
-fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
-    let progress = &run.progress;
-    let mut text = Vec::new();
-    if let Some(step) = progress.step {
-        let what = match step {
-            Step::Sigint => "SIGINT sent",
-            Step::Sigterm => "SIGTERM sent",
-            Step::Sigkill | Step::HostKill => "SIGKILL sent",
-            Step::Absent => "No container found",
-            Step::NeverStarted | Step::ByItself => "Looked",
-        };
-        text.push(match progress.step_at {
-            Some(at) => format!("{what} {}.", Moment::new(at, now).ago()),
-            None => format!("{what}."),
-        });
-    } else if progress.delivered_at.is_some() {
-        text.push("No step of the ladder was tried yet.".to_owned());
-    }
-    text.extend(progress.trouble.clone());
-    if let Some(next) = progress.next_at {
-        let wait = Moment::new(now, next).age();
-        text.push(match wait.as_secs() {
-            0 => "The next attempt is due.".to_owned(),
-            _ => format!("Next attempt in {}, at {}.", show::span(wait), Moment::new(next, now).clock()),
-        });
-    }
-    if text.is_empty() {
-        text.push("The engine’s word isn’t in yet.".to_owned());
-    }
-    Stop {
-        mark: Mark::Due,
-        tone: "bad",
-        name: "Not proven",
-        at: None,
-        plus: Some(format!("for {}", show::span(Moment::new(stop.at, now).age()))),
-        text: text.join(" "),
-    }
+    [files, what, saved.trouble.clone()].into_iter().flatten().fold(step, Stop::says)
 }
 
 /// How much later; none when the worker's clock and Postgres's disagree about the order.

@@ -1,28 +1,30 @@
-//! One run: what is, what is wanted, what is proven; its figures and its transcript; and the wish to stop it.
+//! One run: what is, what is wanted, what is proven; its figures and its transcript.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
 
 use super::Site;
-use super::address::Address;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::fleet::Fleet;
-use super::form::Form;
+use super::glance::{Glance, Within};
 use super::lamp::Lamp;
-use super::page::{self, Frame, Place, go_to, number, show_as};
+use super::page::{self, Frame, Place, number};
 use super::receipt::Receipt;
 use super::show::{self, Moment};
 use super::transcript::{Entry, TAIL, Transcript, View};
 use crate::clock;
 use crate::db::Superuser;
-use crate::model::run::{Run, RunId, State, StopMode};
-use crate::queue::{Command, Notice};
+use crate::model::doing::Doing;
+use crate::model::event::Event;
+use crate::model::run::{Run, RunId, State};
 
 /// How often a page looks again, in seconds: at a run that goes on, and at one that only its worker can settle.
 const LOOKS_AGAIN_S: (u32, u32) = (3, 10);
+
+/// How many of the last events say what it is doing.
+pub(crate) const DOING_TAIL: i64 = 60;
 
 /// Which part of the transcript is asked for.
 #[derive(Deserialize)]
@@ -42,6 +44,9 @@ struct RunPage {
     lever: Option<&'static str>,
     asked: Moment,
     says: Vec<String>,
+    glance: Option<Glance>,
+    within: Option<Within>,
+    fence: Option<Moment>,
     confirmed: String,
     receipt: Option<Receipt>,
     figures: Vec<Figure>,
@@ -76,14 +81,20 @@ pub(crate) async fn show(
     let events = site.db.events_tail(&by, id, end, limit).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
     let now = clock::now();
+    // What it was doing is told by the last events, whichever of them are shown.
+    let doing = match &end {
+        None => doing(&run, &events, now),
+        Some(_) => doing(&run, &site.db.events_tail(&by, id, None, DOING_TAIL).await?, now),
+    };
     let talk = Transcript::new(&run, events, end, only.is_some(), now);
     let follows = asked.still.is_none() && talk.at_tail;
-    show_run(frame, run, talk, follows, now)
+    show_run(frame, run, doing.as_ref(), talk, follows, now)
 }
 
 fn show_run(
     frame: Frame,
     run: Run,
+    doing: Option<&Doing>,
     talk: Transcript,
     follows: bool,
     now: time::OffsetDateTime,
@@ -102,6 +113,9 @@ fn show_run(
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),
         says: says(&run, kept_waiting),
+        glance: Glance::of(&run, now),
+        within: doing.map(|doing| Within::new(&run, doing, now)),
+        fence: run.stops_itself_at().map(|at| Moment::new(at, now)),
         confirmed: run
             .evidence
             .as_ref()
@@ -116,17 +130,26 @@ fn show_run(
     })
 }
 
+/// What the agent is, or was when a stop was wished, in the middle of.
+pub(crate) fn doing(run: &Run, events: &[Event], now: time::OffsetDateTime) -> Option<Doing> {
+    match &run.stop {
+        Some(stop) => Doing::at(events, stop.at),
+        None if run.state.is_held() || run.state == State::Lost => Doing::at(events, now),
+        None => None,
+    }
+}
+
 /// What can still be done to stop it.
 fn lever(run: &Run) -> Option<&'static str> {
     match &run.stop {
         _ if run.state.is_over() => None,
         None => Some("Stop"),
-        Some(stop) => (stop.mode == StopMode::Graceful).then_some("Force stop"),
+        Some(_) => (!run.is_forced()).then_some("Force stop"),
     }
 }
 
 /// How long it is what it is.
-fn since(run: &Run, now: time::OffsetDateTime) -> String {
+pub(crate) fn since(run: &Run, now: time::OffsetDateTime) -> String {
     let for_span = |at| format!("for {}", show::span(Moment::new(at, now).age()));
     match run.state {
         State::Ended => run.ended_at.map(|at| Moment::new(at, now).ago()).unwrap_or_default(),
@@ -186,115 +209,4 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     }
     figures.push(Figure { all: true, ..figure("Container", run.container.as_deref().map(show::short)) });
     figures
-}
-
-/// Reasons within a thumb's reach.
-pub(crate) const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
-
-/// The longest reason, in characters.
-pub(crate) const REASON_MAX: usize = 500;
-
-/// What a person says when they stop a run.
-#[derive(Deserialize, Default)]
-pub(crate) struct Said {
-    mode: Option<String>,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    preset: String,
-}
-
-#[derive(Template)]
-#[template(path = "runs/terminate.html")]
-struct ConfirmPage<'a> {
-    frame: Frame,
-    lamp: Lamp,
-    since: String,
-    forced: bool,
-    cost: Option<String>,
-    preset: &'a str,
-    reason: &'a str,
-    problem: Option<&'a str>,
-    run: Run,
-}
-
-/// The question before a stop.
-pub(crate) async fn confirm(
-    by: Superuser,
-    site: Data<Site>,
-    fleet: Data<Fleet>,
-    id: RunId,
-) -> Result<HttpResponse> {
-    confirm_page(&by, &site, &fleet, id, &Said::default(), None).await
-}
-
-async fn confirm_page(
-    by: &Superuser,
-    site: &Site,
-    fleet: &Fleet,
-    id: RunId,
-    said: &Said,
-    problem: Option<&str>,
-) -> Result<HttpResponse> {
-    let run = site.db.run(by, id).await?;
-    let frame = fleet.frame(&site.db, by, Place::Runs).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(
-        status,
-        &ConfirmPage {
-            frame,
-            lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
-            since: since(&run, clock::now()),
-            forced: run.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force),
-            cost: run.numbers.cost_usd.map(show::dollars),
-            preset: &said.preset,
-            reason: &said.reason,
-            problem,
-            run,
-        },
-    )
-}
-
-/// Writes the wish to stop, then tells the worker. Sent twice it is one wish.
-pub(crate) async fn terminate(
-    by: Superuser,
-    site: Data<Site>,
-    fleet: Data<Fleet>,
-    address: Address,
-    id: RunId,
-    said: Form<Said>,
-) -> Result<HttpResponse> {
-    let mode = match said.mode.as_deref() {
-        None => StopMode::Graceful,
-        Some(word) => word.parse().map_err(|_| {
-            Error::Unprocessable(format!(
-                "A run can be stopped by \"graceful\" or \"force\", not by {word:?}."
-            ))
-        })?,
-    };
-    let typed = said.reason.trim();
-    let reason = if typed.is_empty() { said.preset.trim() } else { typed };
-    let problem = match reason.chars().count() {
-        _ if reason.contains('\0') => Some("The reason holds a NUL character; take it out.".to_owned()),
-        0..=REASON_MAX => None,
-        n => Some(format!("The reason is {n} characters long; {REASON_MAX} is the most.")),
-    };
-    if let Some(problem) = problem {
-        return confirm_page(&by, &site, &fleet, id, &said, Some(&problem)).await;
-    }
-    let stopped = site.db.wish_stop(&by, id, mode, reason, Some(&address.to_string())).await?;
-    fleet.forget();
-    tracing::info!(run = %id, mode = mode.word(), fresh = stopped.fresh, by = by.name(), "stop wished");
-    // The wish is written; Redis only makes it quick.
-    let tell = async {
-        match &stopped.tell {
-            Some((worker, mode)) => site.queue.command(worker, Command::Stop(id, *mode)).await,
-            None => Ok(()),
-        }
-    };
-    let (told, noticed) = tokio::join!(tell, site.queue.notice(Notice::Changed(id)));
-    if let Err(error) = told.and(noticed) {
-        tracing::warn!(%error, run = %id, "the worker will find the wish in Postgres");
-    }
-    Ok(go_to(&format!("/runs/{id}")))
 }

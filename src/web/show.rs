@@ -114,6 +114,15 @@ pub(crate) fn count(n: i64) -> String {
     out
 }
 
+/// A number of bytes.
+pub(crate) fn size(bytes: i64) -> String {
+    match bytes {
+        ..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
 /// Thousandths of something, as a decimal number.
 pub(crate) fn thousandths(n: i64) -> String {
     format!("{}", n as f64 / 1000.0)

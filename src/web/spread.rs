@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Site;
+use super::device::Device;
 use super::fleet::Fleet;
 use crate::db::{Click, Tell};
 use crate::model::run::StopMode;
@@ -16,13 +17,16 @@ const WRITES_FOR: Duration = Duration::from_millis(400);
 /// Between two looks for stops that aren't written whole.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The device that a click came from isn't read yet.
-const DEVICE: Option<&str> = None;
-
 /// A click, as its form sent it.
-pub(crate) fn click<'a>(once: &'a str, mode: StopMode, reason: &'a str, address: &'a str) -> Click<'a> {
+pub(crate) fn click<'a>(
+    once: &'a str,
+    mode: StopMode,
+    reason: &'a str,
+    device: &'a Device,
+    address: &'a str,
+) -> Click<'a> {
     let once = Some(once).filter(|once| !once.is_empty() && once.len() <= 64 && !once.contains('\0'));
-    Click { once, mode, reason, device: DEVICE, address: Some(address) }
+    Click { once, mode, reason, device: device.0.as_deref(), address: Some(address) }
 }
 
 /// Tells the workers, then goes on writing for a moment, so that most stops are written whole when their page is shown.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Site;
 use super::address::Address;
+use super::device::Device;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Form, Why};
@@ -43,6 +44,7 @@ pub(crate) async fn wish(
     by: Superuser,
     site: Data<Site>,
     fleet: Data<Fleet>,
+    device: Device,
     address: Address,
     wished: Form<Wished>,
 ) -> Result<HttpResponse> {
@@ -76,7 +78,7 @@ pub(crate) async fn wish(
         }
     };
     let address = address.to_string();
-    let click = click(&wished.once, mode, reason, &address);
+    let click = click(&wished.once, mode, reason, &device, &address);
     let begun = site.db.stop_many(&by, &target, &click).await?;
     tracing::info!(stop = %begun.stop, fresh = begun.fresh, by = by.name(), "stop of many wished");
     spread(&site, &fleet, begun.tell).await;

@@ -50,7 +50,8 @@ fn page(frame: Frame, workers: Vec<Worker>, held: &[RunLine]) -> WorkersPage {
     let now = clock::now();
     let alive = workers.iter().filter(|worker| worker.is_alive());
     let (count, room) = alive.fold((0, 0), |(count, room), worker| {
-        (count + 1, room + (i64::from(worker.facts.capacity) - worker.holds).max(0))
+        let free = (i64::from(worker.facts.capacity) - worker.holds).max(0);
+        (count + 1, room + if worker.drained.is_some() { 0 } else { free })
     });
     let first = match count {
         0 => "No worker is alive.".to_owned(),
@@ -59,6 +60,7 @@ fn page(frame: Frame, workers: Vec<Worker>, held: &[RunLine]) -> WorkersPage {
     };
     let rest = match (count, room) {
         (0, _) => "Runs wait until one is.".to_owned(),
+        _ if frame.standing.held.is_some() => "The queue is held.".to_owned(),
         (_, 0) => "There is no room for another run.".to_owned(),
         (_, 1) => "There is room for one more run.".to_owned(),
         (_, n) => format!("There is room for {n} more runs."),

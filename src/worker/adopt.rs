@@ -6,16 +6,15 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::supervise::Job;
-use crate::db;
-use crate::model::run::RunId;
+use crate::db::{self, Held};
 
 /// Takes a run over, if its lease still holds. Its supervisor finds the container, opens the gate again, and goes on
 /// with the transcript after the last line stored.
-pub(super) async fn adopt(worker: &Arc<Worker>, run: RunId) -> db::Result<()> {
-    let asked = Instant::now();
+pub(super) async fn adopt(worker: &Arc<Worker>, held: &Held) -> db::Result<()> {
+    let (run, asked) = (held.run, Instant::now());
     if let Some(adopted) = worker.parts.db.adopt(worker.name(), run).await? {
         tracing::info!(%run, fence = adopted.lease.fence(), "adopted");
-        let stop = adopted.stop;
+        let stop = adopted.stop.map(|mode| (mode, held.save));
         worker.supervise(Job::adopted(adopted), stop, asked);
     }
     Ok(())

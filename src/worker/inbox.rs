@@ -1,20 +1,20 @@
 //! What comes over Redis, and what goes out: commands at once, notices when there is time. All of it may be lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use super::Worker;
-use super::roster::Order;
-use super::verdict::Cause;
+use super::look;
 use crate::queue::{Command, Notice, Unavailable};
 
 /// Between two tries of a Redis that doesn't answer.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Obeys commands, for ever.
-pub(super) async fn commands(worker: &Worker) {
+pub(super) async fn commands(worker: &Arc<Worker>) {
     loop {
         if let Err(error) = obey(worker).await {
             tracing::debug!(%error, "no commands");
@@ -23,16 +23,19 @@ pub(super) async fn commands(worker: &Worker) {
     }
 }
 
-async fn obey(worker: &Worker) -> Result<(), Unavailable> {
+async fn obey(worker: &Arc<Worker>) -> Result<(), Unavailable> {
     let mut inbox = worker.parts.queue.inbox(worker.name()).await?;
     let mut again = true;
     loop {
         let letters = inbox.next(again).await?;
         again = again && !letters.is_empty();
         for letter in &letters {
-            if let Some(Command::Stop(run, mode)) = letter.command {
-                // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
-                worker.roster.order(run, Order { mode, cause: Cause::Wish });
+            // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
+            match letter.command {
+                Some(Command::Stop(run, mode)) => _ = worker.roster.wish(run, mode, false),
+                Some(Command::SaveAndStop(run, mode)) => _ = worker.roster.wish(run, mode, true),
+                Some(Command::Look(run)) => look::begin(worker, run),
+                None => {}
             }
         }
         inbox.done(&letters).await?;

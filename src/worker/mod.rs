@@ -4,10 +4,12 @@
 //! Redis only makes it look sooner.
 
 mod adopt;
+mod errands;
 mod handle;
 mod inbox;
 pub mod ladder;
 pub mod lines;
+mod look;
 pub mod notes;
 mod pulse;
 mod pump;
@@ -17,6 +19,7 @@ mod supervise;
 mod survey;
 mod sweep;
 pub mod verdict;
+mod workspace;
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -72,11 +75,18 @@ pub struct Times {
     /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
     /// the lease lapses.
     pub fence: Duration,
+    /// For saving a run's work before the first signal, in all. The stop goes on after that.
+    pub save: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { ladder: None, renewal: Lease::LASTS / 3, fence: Lease::LASTS * 2 / 3 }
+        Self {
+            ladder: None,
+            renewal: Lease::LASTS / 3,
+            fence: Lease::LASTS * 2 / 3,
+            save: Duration::from_secs(15),
+        }
     }
 }
 
@@ -258,10 +268,11 @@ impl Worker {
         db.explain_waiting(Some("Every worker is busy.")).await
     }
 
-    fn supervise(self: &Arc<Self>, job: Job, stop: Option<StopMode>, asked: Instant) {
+    /// Supervises a run; `stop` is the wish that it comes with, and whether its work is to be saved first.
+    fn supervise(self: &Arc<Self>, job: Job, stop: Option<(StopMode, bool)>, asked: Instant) {
         let orders = self.roster.enter(job.lease(), asked);
-        if let Some(mode) = stop {
-            self.roster.order(job.lease().run(), Order { mode, cause: Cause::Wish });
+        if let Some((mode, save)) = stop {
+            self.roster.wish(job.lease().run(), mode, save);
         }
         let worker = Arc::clone(self);
         self.supervisors.spawn(async move { supervise::supervise(&worker, job, orders).await });
@@ -274,14 +285,14 @@ impl Worker {
         let held = self.parts.db.held_by(self.name()).await?;
         for run in held.iter().filter(|run| !run.lost) {
             if let Some(mode) = run.stop {
-                self.roster.order(run.run, Order { mode, cause: Cause::Wish });
+                self.roster.wish(run.run, mode, run.save);
             }
         }
         for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {
             self.roster.order(*run, Order { mode: StopMode::Force, cause: Cause::LeaseGone });
         }
         for run in held.iter().filter(|run| !run.lost && !known.contains(&run.run)) {
-            adopt::adopt(self, run.run).await?;
+            adopt::adopt(self, run).await?;
         }
         Ok(held.iter().any(|run| run.lost && !known.contains(&run.run)))
     }

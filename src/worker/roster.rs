@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::errands::Errands;
 use super::verdict::Cause;
 use crate::db::Lease;
 use crate::model::run::{RunId, StopMode};
@@ -25,6 +26,7 @@ struct Entry {
     /// When the last renewal that succeeded was asked for.
     renewed: Instant,
     orders: watch::Sender<Option<Order>>,
+    errands: Errands,
 }
 
 /// The runs held.
@@ -42,19 +44,29 @@ impl Roster {
     /// older.
     pub(super) fn enter(&self, lease: &Lease, asked: Instant) -> watch::Receiver<Option<Order>> {
         let (orders, told) = watch::channel(None);
-        self.runs().insert(lease.run(), Entry { lease: lease.clone(), renewed: asked, orders });
+        self.runs().insert(
+            lease.run(),
+            Entry { lease: lease.clone(), renewed: asked, orders, errands: Errands::default() },
+        );
         told
     }
 
-    /// Strikes a run off.
-    pub(super) fn leave(&self, run: RunId) {
-        self.runs().remove(&run);
+    /// Strikes a run off; not one that was given back meanwhile and taken again under another fence.
+    pub(super) fn leave(&self, lease: &Lease) {
+        let mut runs = self.runs();
+        if runs.get(&lease.run()).is_some_and(|entry| entry.lease.fence() == lease.fence()) {
+            runs.remove(&lease.run());
+        }
     }
 
     /// Gives an order. The first cause stays; `force` outranks `graceful`. False when the run isn't here.
     pub(super) fn order(&self, run: RunId, order: Order) -> bool {
         let runs = self.runs();
         let Some(entry) = runs.get(&run) else { return false };
+        if order.mode == StopMode::Force && order.cause != Cause::Wish {
+            // A worker that must stop its containers by the end of a lease has no time to save anything.
+            entry.errands.save(false);
+        }
         entry.orders.send_if_modified(|held| match held {
             None => {
                 *held = Some(order);
@@ -67,6 +79,31 @@ impl Roster {
             Some(_) => false,
         });
         true
+    }
+
+    /// Takes a wish to stop in; `save` wants the work saved before the first signal. What was being saved is left when
+    /// it is wished by force and without.
+    pub(super) fn wish(&self, run: RunId, mode: StopMode, save: bool) -> bool {
+        if let Some(entry) = self.runs().get(&run) {
+            if entry.orders.borrow().is_none() {
+                entry.errands.save(save);
+            } else if mode == StopMode::Force && !save {
+                entry.errands.save(false);
+            }
+        }
+        self.order(run, Order { mode, cause: Cause::Wish })
+    }
+
+    /// The run is in this container.
+    pub(super) fn settled_in(&self, run: RunId, container: &str) {
+        if let Some(entry) = self.runs().get_mut(&run) {
+            entry.errands.container = Some(container.to_owned());
+        }
+    }
+
+    /// What else is to be done for a run that is held here, and under which lease.
+    pub(super) fn errands(&self, run: RunId) -> Option<(Lease, Errands)> {
+        self.runs().get(&run).map(|entry| (entry.lease.clone(), entry.errands.clone()))
     }
 
     /// Gives everybody the same order.

@@ -41,6 +41,6 @@ const name = (path) => path === '/' ? 'runs' : path.replace(/\d+/, 'id').replace
 
 /** What is pressed and is lower than 44 pixels; links within a sentence are as high as its lines. */
 const tooSmall = (page) => page.evaluate(() =>
-  [...document.querySelectorAll('button, input:not([type=hidden], [type=radio]), select, textarea, .button, .lever, .chip, .tabs a, .handle, .strip a, .tick, .fold > summary, .holds a')]
+  [...document.querySelectorAll('button, input:not([type=hidden], [type=radio], [type=checkbox]), select, textarea, .button, .lever, .chip, .check, .needs a, .tabs a, .handle, .strip a, .tick, .fold > summary, .holds a')]
     .filter((it) => it.getBoundingClientRect().height > 0 && it.getBoundingClientRect().height < 44)
     .map((it) => it.outerHTML.slice(0, 120)));

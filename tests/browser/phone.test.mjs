@@ -52,7 +52,8 @@ test('a run is stopped by a tap and a confirm, and a double tap is one wish', as
   await shoot(page, 'terminated');
 
   await page.goto(`${url}/audit`);
-  const wishes = page.locator('.log li', { hasText: 'stop wished' }).filter({ has: page.locator(`a[href="${path}"]`) });
+  const wishes = page.locator('.log li').filter({ has: page.locator('b', { hasText: /^stop wished$/ }) })
+    .filter({ has: page.locator(`a[href="${path}"]`) });
   assert.equal(await wishes.count(), 1, 'one wish in the audit');
   assert.deepEqual(complaints, []);
   await close();

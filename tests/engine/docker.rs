@@ -440,3 +440,30 @@ async fn a_confirmed_kill_costs_little_more_than_the_apis_own() {
     eprintln!("kill → confirmed: {ours:?}; through the bare API: {bare:?} (medians of {ROUNDS})");
     assert!(ours < bare * 3 + Duration::from_millis(100), "{ours:?} against {bare:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_beside_an_agent_runs_in_its_workspace_and_within_bounds() {
+    let Some(host) = Host::new() else { return };
+    let container = host.started(301, "echo mine > file; echo up; sleep 60").await;
+    let exec = async |argv: &[&str], limit, ms| {
+        soon("an answer", host.engine.exec(&container, argv, limit, Duration::from_millis(ms))).await
+    };
+    let done = exec(&["cat", "file"], 100, 10_000).await.unwrap();
+    assert_eq!((done.code, done.stdout.as_slice(), done.cut), (Some(0), b"mine\n".as_slice(), false));
+    let done = exec(&["env", "A=b", "id", "-u"], 100, 10_000).await.unwrap();
+    assert_eq!(done.stdout, b"1000\n", "as the agent's user");
+    let done = exec(&["cat", "/no/such/file"], 100, 10_000).await.unwrap();
+    assert!(done.code == Some(1) && !done.stderr.is_empty() && done.stdout.is_empty(), "{done:?}");
+    let done = exec(&["env", "no-such-program"], 100, 10_000).await.unwrap();
+    assert_eq!(done.code, Some(127));
+    let done = exec(&["yes"], 1000, 10_000).await.unwrap();
+    assert_eq!((done.code, done.stdout.len(), done.cut), (None, 1000, true));
+    let late = exec(&["sleep", "61"], 100, 500).await;
+    assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
+    host.engine.signal(&container, Signal::Kill).await.unwrap();
+    soon("the end", host.engine.wait(&container)).await.unwrap();
+    let after = exec(&["true"], 100, 10_000).await;
+    assert!(matches!(after, Err(Error::NotRunning)), "{after:?}");
+    host.engine.remove(&container).await.unwrap();
+    assert!(matches!(exec(&["true"], 100, 10_000).await, Err(Error::Absent)));
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use signalbox::engine::process::Processes;
-use signalbox::engine::{Cell, Engine, Error, Exit, Output, Signal, Status};
+use signalbox::engine::{Cell, DEADLINE, Engine, Error, Exit, Output, Signal, Status};
 use signalbox::model::agent::Limits;
 
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -312,4 +312,27 @@ async fn it_says_what_it_is() {
     let about = Host::new().engine.about().await.unwrap();
     assert_eq!(about.line, "plain processes, unsandboxed");
     assert_eq!((about.sandboxed, about.claude.as_deref()), (false, Some("9.9.9")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_beside_an_agent_runs_in_its_workspace_and_within_bounds() {
+    let host = Host::new();
+    let container = host.started(31, "echo mine > file; echo up; sleep 60").await;
+    let exec = async |argv: &[&str], limit, ms| {
+        soon("an answer", host.engine.exec(&container, argv, limit, Duration::from_millis(ms))).await
+    };
+    let done = exec(&["cat", "file"], 100, 5_000).await.unwrap();
+    assert_eq!((done.code, done.stdout.as_slice(), done.cut), (Some(0), b"mine\n".as_slice(), false));
+    let done = exec(&["cat", "/no/such/file"], 100, 5_000).await.unwrap();
+    assert!(done.code == Some(1) && !done.stderr.is_empty() && done.stdout.is_empty(), "{done:?}");
+    let done = exec(&["yes"], 1000, 5_000).await.unwrap();
+    assert_eq!((done.code, done.stdout.len(), done.cut), (None, 1000, true));
+    let late = exec(&["sleep", "61"], 100, 200).await;
+    assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
+    assert!(matches!(exec(&["no-such-program"], 100, 5_000).await, Err(Error::Refused(_))));
+    host.engine.signal(&container, Signal::Kill).await.unwrap();
+    soon("the end", host.engine.wait(&container)).await.unwrap();
+    assert!(matches!(exec(&["true"], 100, 5_000).await, Err(Error::NotRunning)));
+    assert!(matches!(host.engine.exec("77", &["true"], 1, DEADLINE).await, Err(Error::Absent)));
+    assert_eq!(host.left(), Vec::<String>::new(), "nothing that was run beside it lives on");
 }

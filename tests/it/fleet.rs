@@ -9,6 +9,7 @@ use signalbox::config::{self, Env};
 use signalbox::db::{Db, Lease, Role, Superuser};
 use signalbox::model::event::Event;
 use signalbox::model::run::{LadderTimes, NewRun, Run, RunId, StopMode};
+use signalbox::model::work::NewStop;
 use signalbox::queue::{Command, Notice, Queue};
 use signalbox::worker::{self, Leave, Parts, Times};
 use tokio::runtime::Runtime;
@@ -120,9 +121,20 @@ impl Fleet {
 
     /// Wishes a stop and tells the worker, as the page does.
     pub(crate) async fn stop(&self, run: RunId, mode: StopMode) {
-        let stopped = self.app.db.wish_stop(&self.by, run, mode, "", None).await.unwrap();
+        self.wish(run, &NewStop::new(mode)).await;
+    }
+
+    /// The same, with the work saved first.
+    pub(crate) async fn save_and_stop(&self, run: RunId, mode: StopMode) {
+        self.wish(run, &NewStop { save: true, ..NewStop::new(mode) }).await;
+    }
+
+    async fn wish(&self, run: RunId, stop: &NewStop<'_>) {
+        let stopped = self.app.db.wish_stop(&self.by, run, stop).await.unwrap();
         if let Some((worker, mode)) = stopped.tell {
-            let _ = self.app.queue.command(&worker, Command::Stop(run, mode)).await;
+            let save = stopped.save;
+            let command = if save { Command::SaveAndStop(run, mode) } else { Command::Stop(run, mode) };
+            let _ = self.app.queue.command(&worker, command).await;
         }
     }
 

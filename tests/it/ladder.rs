@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use signalbox::engine::Engine;
 use signalbox::model::run::{Cgroup, Outcome, Run, State, Step, StopMode};
+use signalbox::model::work::NewStop;
 use tokio::time::Instant;
 
 use crate::fleet::{Fleet, until};
@@ -118,12 +119,12 @@ async fn a_queued_run_never_starts() {
 }
 
 #[tokio::test]
-async fn a_stop_wished_twice_is_one_wish_and_one_audit_row() {
+async fn a_stop_wished_twice_is_one_wish_and_one_audit_row_a_click() {
     let fleet = Fleet::new().await;
     let run = fleet.start("x").await;
     let _worker = fleet.worker("w1").await;
     fleet.until_running(run).await;
-    let wish = |mode| fleet.app.db.wish_stop(&fleet.by, run, mode, "", None);
+    let wish = async |mode| fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(mode)).await;
     let (a, b, c) =
         tokio::join!(wish(StopMode::Graceful), wish(StopMode::Graceful), wish(StopMode::Graceful));
     let fresh = [a, b, c].into_iter().filter(|stopped| stopped.as_ref().unwrap().fresh).count();
@@ -133,13 +134,11 @@ async fn a_stop_wished_twice_is_one_wish_and_one_audit_row() {
     fleet.until_over(run).await;
     let after = wish(StopMode::Force).await.unwrap();
     assert!(after.over && !after.fresh);
-    let rows: i64 =
-        sqlx::query_scalar("select count(*) from audit where run_id = $1 and what = 'stop wished'")
-            .bind(run.0)
-            .fetch_one(fleet.app.sql())
-            .await
-            .unwrap();
-    assert_eq!(rows, 2);
+    for (what, expected) in [("stop wished", 2), ("stop wished again", 3), ("stop wished too late", 1)] {
+        let rows = sqlx::query_scalar("select count(*) from audit where run_id = $1 and what = $2");
+        let rows: i64 = rows.bind(run.0).bind(what).fetch_one(fleet.app.sql()).await.unwrap();
+        assert_eq!(rows, expected, "{what}");
+    }
 }
 
 #[tokio::test]
@@ -150,7 +149,7 @@ async fn with_redis_dead_the_worker_learns_of_the_wish_within_five_seconds() {
     let run = fleet.start("x").await;
     fleet.until_running(run).await;
     let began = Instant::now();
-    fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+    fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
     fleet.until_over(run).await;
     assert!(began.elapsed().as_secs() < 5);
 }

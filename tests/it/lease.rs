@@ -5,6 +5,7 @@ use std::time::Duration;
 use signalbox::db::{Batch, Error};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode};
+use signalbox::model::work::{NewStop, Patch};
 
 use crate::fleet::{Fleet, until};
 use crate::wire::{Proxy, Wire};
@@ -44,6 +45,8 @@ async fn an_old_fence_writes_nothing() {
         db.mark_running(&old, "c").await,
         db.progress(&old, &Default::default()).await,
         db.trouble(&old, Some("ghost")).await,
+        db.work_seen(&old, Some(1), None, None).await,
+        db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
         db.end(&old, Outcome::Succeeded, "ghost", &evidence).await,
     ];
@@ -52,14 +55,14 @@ async fn an_old_fence_writes_nothing() {
     }
     assert!(db.renew("w1", std::slice::from_ref(&old)).await.unwrap().is_empty());
     assert_eq!(db.renew("w1", std::slice::from_ref(&new)).await.unwrap().len(), 1);
-    assert_eq!(fleet.run(run).await.refused, 7, "each is counted");
+    assert_eq!(fleet.run(run).await.refused, 9, "each is counted");
     db.append(&new, &batch(&[(1, "real")])).await.unwrap();
     db.mark_running(&new, "c").await.unwrap();
     assert!(db.adopt("w2", run).await.unwrap().is_none(), "only its own worker adopts a run");
     db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
     db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
     let over = fleet.run(run).await;
-    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 7));
+    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 9));
 }
 
 #[tokio::test]
@@ -109,7 +112,7 @@ async fn terminated_without_a_wish_is_refused_by_the_database() {
     let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");
     assert_eq!(fleet.run(run).await.outcome, None);
-    fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+    fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
     db.end(&lease, Outcome::Terminated, "wished", &evidence).await.unwrap();
 }
 
@@ -125,7 +128,7 @@ async fn a_lapsed_lease_is_a_lost_run_and_the_worker_that_comes_back_settles_it(
     assert!(lost.fence > before.fence, "the fence is a tombstone");
     assert!(lost.trouble.unwrap().contains("w1 fell silent"));
     assert_eq!(fleet.engine.alive(), [run.0]);
-    fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+    fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
     assert!(fleet.run(run).await.is_unconfirmed(), "nobody has proof yet");
     let _again = fleet.worker("w1").await;
     let over = fleet.until_over(run).await;
@@ -147,7 +150,7 @@ async fn a_stop_wished_after_the_proof_of_a_lost_run_did_not_terminate_it() {
         let confirmed_at = if proof_after_wish { after } else { before };
         let (container, exit_code, cgroup) = (Some("c".to_owned()), Some(137), None);
         let evidence = Evidence { container, exit_code, step, confirmed_at, cgroup };
-        fleet.app.db.wish_stop(&fleet.by, run, StopMode::Force, "", None).await.unwrap();
+        fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
         assert!(db.settle_lost(lease.worker(), run, own, "over", &evidence).await.unwrap());
         fleet.run(run).await.outcome.unwrap()
     };

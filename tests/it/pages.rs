@@ -78,9 +78,16 @@ async fn fill(app: &TestApp) -> Vec<i64> {
     let change = sqlx::query(
         "update runs set title = left($1, 200), prompt = $1, asked_by_name = $1, waits_because = $1, trouble = $1,
              stop_trouble = $1, model = $1, container = $1, reason = case state when 'ended' then $1 end,
-             wish_by_name = case wish when 'stop' then $1 end, wish_reason = $1",
+             wish_by_name = case wish when 'stop' then $1 end, wish_reason = $1,
+             wish_device = $1, delivered_to = $1, delivered_at = wish_at, work_seen_at = now(), work_files = 3,
+             work_trouble = $1",
     );
     change.bind(&worst).execute(app.sql()).await.unwrap();
+    let saved = sqlx::query(
+        "insert into saved_work (run_id, patch, files, unpushed, trouble)
+         select id, convert_to($1, 'UTF8'), 1, 1, $1 from runs where state <> 'queued'",
+    );
+    saved.bind(&worst).execute(app.sql()).await.unwrap();
     let text = serde_json::to_string(&format!("{worst}\n\0two")).unwrap();
     let lines = [
         ("stderr", "text", worst.clone()),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use signalbox::engine::{
-    About, Cell, DEADLINE, Engine, Error, Exit, Found, Left, Output, Result, Signal, Status,
+    About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
 };
 use tokio::sync::watch;
 
@@ -27,6 +27,9 @@ pub(crate) struct Script {
     pub(crate) last_words: Option<String>,
 }
 
+/// What a program beside an agent says; none: it hangs, and the engine with it.
+type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
+
 /// When a call sticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -38,6 +41,8 @@ struct Container {
     found: Found,
     script: Script,
     signals: Vec<&'static str>,
+    /// Programs that were run and signals that were sent, in their order.
+    log: Vec<String>,
 }
 
 #[derive(Default)]
@@ -64,6 +69,7 @@ struct World {
     keeps: bool,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
+    exec: Option<Exec>,
 }
 
 /// The engine; clones share one world, as two lives of a worker share one engine.
@@ -130,6 +136,17 @@ impl Scripted {
 
     pub(crate) fn keeps(&self, keeps: bool) {
         self.change(|world| world.keeps = keeps);
+    }
+
+    /// What programs beside agents say from now on; without this there are none.
+    pub(crate) fn exec(&self, exec: impl Fn(&[&str]) -> Option<Executed> + Send + Sync + 'static) {
+        self.change(|world| world.exec = Some(Arc::new(exec)));
+    }
+
+    /// The programs that were run beside a run, and the signals that it was sent.
+    pub(crate) fn log(&self, run: i64) -> Vec<String> {
+        let world = self.world.lock().unwrap();
+        world.containers.get(&name(run)).map(|container| container.log.clone()).unwrap_or_default()
     }
 
     /// The signals that a run's container was sent, ignored ones included.
@@ -220,7 +237,7 @@ impl World {
     fn make(&mut self, run: i64, fence: i64, status: Status) {
         let found = Found { container: name(run), run, fence, status };
         let script = self.script.clone();
-        self.containers.insert(name(run), Container { found, script, signals: Vec::new() });
+        self.containers.insert(name(run), Container { found, script, signals: Vec::new(), log: Vec::new() });
         self.made.push(run);
     }
 
@@ -260,6 +277,7 @@ impl Engine for Scripted {
                 return Err(Error::NotRunning);
             }
             container.signals.push(signal.name());
+            container.log.push(signal.name().to_owned());
             if !container.script.ignores.contains(signal.name()) {
                 let code = match signal {
                     Signal::Int => 1,
@@ -274,6 +292,24 @@ impl Engine for Scripted {
             Ok(())
         })
         .await
+    }
+
+    async fn exec(&self, container: &str, argv: &[&str], _: usize, _: Duration) -> Result<Executed> {
+        let said = self
+            .reach("exec", |world| {
+                let exec = world.exec.clone();
+                let container = world.container(container)?;
+                if container.found.status != Status::Alive {
+                    return Err(Error::NotRunning);
+                }
+                container.log.push(argv.join(" "));
+                exec.map(|exec| exec(argv)).ok_or_else(|| Error::Refused("it has no programs".into()))
+            })
+            .await?;
+        match said {
+            Some(executed) => Ok(executed),
+            None => std::future::pending().await,
+        }
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {

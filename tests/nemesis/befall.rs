@@ -73,7 +73,7 @@ impl Nemesis {
                 // Its containerd died with it, as it does by itself; one that isn't reaped yet would be taken for alive.
                 let _ = std::fs::remove_file(world.dir.join("x/containerd/containerd.pid"));
                 engine.again(&world.dir);
-                engine.up(|| witness::answers(world.docker_host.clone())).await;
+                engine.up(&world.dir, || witness::answers(world.docker_host.clone())).await;
             }
             F::EngineFrozen => {
                 let frozen = world.engine.lock().await.freeze();
@@ -100,7 +100,7 @@ impl Nemesis {
                 redis.kill();
                 self.pause(lasts).await;
                 redis.again(&world.dir);
-                redis.up(|| tell(world.redis_url.clone(), &["PING"])).await;
+                redis.up(&world.dir, || tell(world.redis_url.clone(), &["PING"])).await;
             }
             F::RedisFrozen => {
                 let frozen = world.redis.lock().await.freeze();
@@ -133,7 +133,7 @@ impl Nemesis {
                 postgres.kill();
                 self.pause(lasts).await;
                 postgres.again(&world.dir);
-                postgres.up(|| answers(world.database_url.clone())).await;
+                postgres.up(&world.dir, || answers(world.database_url.clone())).await;
             }
             F::PostgresFrozen => {
                 let frozen = world.postgres.lock().await.freeze();

@@ -69,6 +69,12 @@ pub(crate) enum Wish {
     Start { play: String, once: String },
     /// Its end.
     Stop { stop: i64, force: bool },
+    /// The end of several.
+    StopMany { stops: Vec<i64>, force: bool },
+    /// The end of everything. It changes nothing unless it was `fresh`: not pulled already.
+    Handle { fresh: bool },
+    /// Something that is about no run: the queue, a worker, the way out of the handle.
+    Else { path: String },
 }
 
 /// What a run's page said.

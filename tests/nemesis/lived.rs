@@ -48,6 +48,7 @@ async fn live(out: &Path, seconds: u64, mut dice: Dice, seed: u64) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let (thumbs, nemesis) = (Thumbs::of(&world), Nemesis::of(&world));
     let keeper = tokio::spawn(keep(world.clone()));
+    let taker = tokio::spawn(thumbs.clone().take_back());
     let wishes = tokio::spawn(thumbs.clone().play_until(deadline, dice.another()));
     let rage = tokio::spawn(nemesis.clone().rage_until(deadline, dice.another()));
     let (mut interrupt, mut terminate) =
@@ -73,8 +74,10 @@ async fn live(out: &Path, seconds: u64, mut dice: Dice, seed: u64) {
         _ = interrupt.recv() => std::process::exit(130),
         _ = terminate.recv() => std::process::exit(130),
     }
-    keeper.abort();
-    let _ = keeper.await;
+    for task in [keeper, taker] {
+        task.abort();
+        let _ = task.await;
+    }
     unplant(&world, &planted).await;
     drop((thumbs, nemesis));
     end(world).await;
@@ -215,6 +218,7 @@ pub(crate) async fn a_short_world_keeps_the_guarantee() {
     let world = Arc::new(World::make(&out, plan).await);
     let (thumbs, nemesis) = (Thumbs::of(&world), Nemesis::of(&world));
     let keeper = tokio::spawn(keep(world.clone()));
+    let taker = tokio::spawn(thumbs.clone().take_back());
     let begun = Instant::now();
     let wishes = tokio::spawn(thumbs.clone().play_until(begun + Duration::from_secs(45), Dice::new(1)));
     let faults: Vec<_> = SHORT
@@ -232,8 +236,10 @@ pub(crate) async fn a_short_world_keeps_the_guarantee() {
     }
     wishes.await.unwrap();
     settle(&world, &thumbs).await;
-    keeper.abort();
-    let _ = keeper.await;
+    for task in [keeper, taker] {
+        task.abort();
+        let _ = task.await;
+    }
     drop((thumbs, nemesis));
     end(world).await;
     assert!(judge(&out) == ExitCode::SUCCESS, "the guarantee is broken; history in {}", out.display());

@@ -25,6 +25,7 @@ mod image;
 mod journal;
 mod kin;
 mod lived;
+mod met;
 mod observer;
 mod parts;
 mod planted;
@@ -73,6 +74,10 @@ fn main() -> ExitCode {
         world_trial("planted::the_self_fence_off_is_caught", planted::the_self_fence_off_is_caught),
         world_trial("planted::the_self_fence_on_is_fine", planted::the_self_fence_on_is_fine),
         world_trial("lived::a_short_world_keeps_the_guarantee", lived::a_short_world_keeps_the_guarantee),
+        world_trial(
+            "met::a_worker_sent_away_while_postgres_is_frozen_leaves",
+            met::a_worker_sent_away_while_postgres_is_frozen_leaves,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), made_up.chain(worlds).collect()).exit_code()
 }

@@ -72,13 +72,17 @@ impl Part {
         self.kill();
     }
 
-    /// Waits until it answers.
-    pub(crate) async fn up<F: Future<Output = bool>>(&self, mut answers: impl FnMut() -> F) {
+    /// Waits until it answers. One that gives up at its start, because something of its former life isn't gone yet, is
+    /// started again.
+    pub(crate) async fn up<F: Future<Output = bool>>(&mut self, dir: &Path, mut answers: impl FnMut() -> F) {
         let deadline = Instant::now() + UP_WITHIN;
         while !answers().await {
             let log = || fs::read_to_string(&self.log).unwrap_or_default();
             assert!(Instant::now() < deadline, "{} doesn't answer:\n{}", self.name, log());
             sleep(Duration::from_millis(50)).await;
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                self.again(dir);
+            }
         }
     }
 }

@@ -28,27 +28,27 @@ use crate::world::{Plan, World, random};
 /// How long a run may take for what takes a second.
 const SOON: Duration = Duration::from_secs(40);
 
-struct Stage {
-    world: Arc<World>,
-    thumbs: Thumbs,
+pub(crate) struct Stage {
+    pub(crate) world: Arc<World>,
+    pub(crate) thumbs: Thumbs,
     out: PathBuf,
 }
 
 impl Stage {
-    async fn set(plan: Plan) -> Self {
+    pub(crate) async fn set(plan: Plan) -> Self {
         let out = std::env::temp_dir().join(format!("nemesis-{}", random(4)));
         let world = Arc::new(World::make(&out, plan).await);
         Self { thumbs: Thumbs::of(&world), world, out }
     }
 
     /// A run that is told to go on until it is stopped, once it runs.
-    async fn running(&self) -> i64 {
+    pub(crate) async fn running(&self) -> i64 {
         let run = self.thumbs.start("stubborn 0", &random(8)).await.expect("a run");
         self.until(run, "running").await;
         run
     }
 
-    async fn until(&self, run: i64, state: &str) {
+    pub(crate) async fn until(&self, run: i64, state: &str) {
         let deadline = Instant::now() + SOON;
         loop {
             let asked = sqlx::query_scalar::<_, String>("select state from runs where id = $1");
@@ -62,7 +62,7 @@ impl Stage {
     }
 
     /// The end of it, and what the checker says.
-    async fn judged(self) -> Vec<Violation> {
+    pub(crate) async fn judged(self) -> Vec<Violation> {
         settle(&self.world, &self.thumbs).await;
         drop(self.thumbs);
         end(self.world).await;

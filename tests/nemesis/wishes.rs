@@ -61,8 +61,11 @@ enum Deed {
     Stop,
     StopTwice,
     StopInVain,
+    StopMany,
+    Hold,
     Look,
     GreatStop,
+    Handle,
 }
 
 impl Thumbs {
@@ -150,10 +153,13 @@ impl Thumbs {
                 (15, Deed::Stop),
                 (5, Deed::StopTwice),
                 (3, Deed::StopInVain),
+                (2, Deed::StopMany),
+                (1, Deed::Hold),
                 (22, Deed::Look),
-                (4 * great_is_due, Deed::GreatStop),
+                (3 * great_is_due, Deed::GreatStop),
+                (3 * great_is_due, Deed::Handle),
             ]);
-            if matches!(deed, Deed::GreatStop) {
+            if matches!(deed, Deed::GreatStop | Deed::Handle) {
                 great = Instant::now();
             }
             let (thumbs, own) = (self.clone(), dice.another());
@@ -203,8 +209,60 @@ impl Thumbs {
                 let back = i64::try_from(dice.below(25)).unwrap();
                 self.look((newest - back).max(1)).await;
             }
+            (Deed::StopMany, Some(_)) => self.stop_many(&living[living.len() / 2..], force).await,
+            (Deed::Hold, _) => {
+                let worker = dice.one(&["box-1", "box-2", "box-3"]).unwrap();
+                let drain = format!("/workers/{worker}/drain");
+                self.other(dice.one(&["/hold", drain.as_str()]).unwrap()).await;
+            }
             (Deed::GreatStop, _) => self.great_stop(dice).await,
+            (Deed::Handle, _) => self.pull().await,
             _ => {}
+        }
+    }
+
+    /// Stops several by one form.
+    async fn stop_many(&self, runs: &[i64], force: bool) {
+        let (mode, once) = (if force { "force" } else { "graceful" }, random(8));
+        let list = runs.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let form = [("runs", list.as_str()), ("mode", mode), ("once", &once), ("preset", "It loops")];
+        self.click(Wish::StopMany { stops: runs.to_vec(), force }, "/stops", &form).await;
+    }
+
+    /// Pulls the red handle.
+    async fn pull(&self) {
+        let pulled = sqlx::query_scalar::<_, bool>("select handle is not null from fleet");
+        let asked = tokio::time::timeout(Duration::from_secs(1), pulled.fetch_one(&self.world.sql)).await;
+        let fresh = asked.is_ok_and(|pulled| pulled.is_ok_and(|pulled| !pulled));
+        self.click(Wish::Handle { fresh }, "/handle", &[("preset", "It loops")]).await;
+    }
+
+    /// Sends a form that is about no run.
+    async fn other(&self, path: &str) {
+        let form = [("preset", "It loops"), ("although", "100000")];
+        self.click(Wish::Else { path: path.to_owned() }, path, &form).await;
+    }
+
+    /// Takes back what holds the fleet, when it has stood for a while; for ever.
+    pub(crate) async fn take_back(self) {
+        loop {
+            sleep(Duration::from_secs(7)).await;
+            let drained =
+                sqlx::query_scalar::<_, String>("select name from workers where drained_at is not null");
+            let Ok(drained) = drained.fetch_all(&self.world.sql).await else { continue };
+            for worker in drained {
+                self.other(&format!("/workers/{worker}/undrain")).await;
+            }
+            let standing = "select handle is not null, held_at is not null from fleet";
+            let standing = sqlx::query_as::<_, (bool, bool)>(standing).fetch_one(&self.world.sql).await;
+            match standing {
+                Ok((true, _)) => {
+                    self.other("/handle/gates").await;
+                    self.other("/handle/queue").await;
+                }
+                Ok((false, true)) => self.other("/hold/release").await,
+                _ => {}
+            }
         }
     }
 

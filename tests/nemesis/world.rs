@@ -115,18 +115,18 @@ impl World {
         pen.write(&Record::Began { at: now(), seed: plan.seed, seconds: plan.seconds, lease_ms: 30_000 });
 
         let (password, ports) = (random(8), [parts::free_port(), parts::free_port()]);
-        let postgres = parts::postgres(&dir, ports[0], &password);
+        let mut postgres = parts::postgres(&dir, ports[0], &password);
         let redis = parts::redis(&dir, ports[1], &password);
         let den = parts::den(&dir);
-        let engine = parts::engine(&dir, den.pids()[0]);
+        let mut engine = parts::engine(&dir, den.pids()[0]);
         let docker_host = format!("unix://{}", dir.join("engine.sock").display());
         let server = format!("postgres://signalbox:{password}@127.0.0.1:{}", ports[0]);
         let database_url = format!("{server}/signalbox");
         let redis_url = format!("redis://:{password}@127.0.0.1:{}", ports[1]);
 
-        postgres.up(|| answers(format!("{server}/postgres"))).await;
+        postgres.up(&dir, || answers(format!("{server}/postgres"))).await;
         let sql = fresh_database(&server, &database_url).await;
-        engine.up(|| witness::answers(docker_host.clone())).await;
+        engine.up(&dir, || witness::answers(docker_host.clone())).await;
         let scripts = [
             ("bin/claude", include_str!("agent.sh")),
             ("bin/claude-child", include_str!("child.sh")),

@@ -5,6 +5,7 @@
 //! A run's parent is a small process of its own, the [`shim`], so runs outlive a worker that dies and are found again by
 //! their folders.
 
+mod beside;
 mod folder;
 pub mod shim;
 mod table;
@@ -27,7 +28,9 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{About, Cell, DEADLINE, Engine, Error, Exit, Found, Left, Output, Result, Signal, Status};
+use super::{
+    About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
+};
 use folder::{Folder, Spec};
 use table::Identity;
 
@@ -156,6 +159,17 @@ impl Engine for Processes {
             Err(Status::Alive) => Err(Error::Unavailable("the run is about to start or to end".to_owned())),
             Err(Status::Created | Status::Exited(_)) => Err(Error::NotRunning),
         }
+    }
+
+    async fn exec(
+        &self,
+        container: &str,
+        argv: &[&str],
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<Executed> {
+        let folder = self.folder(container)?;
+        timeout(deadline, beside::run(&folder, argv, limit)).await.map_err(|_| late(deadline))?
     }
 
     async fn inspect(&self, container: &str) -> Result<Status> {

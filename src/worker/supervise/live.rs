@@ -43,6 +43,7 @@ impl Supervisor<'_> {
         let worker = self.worker;
         let lease = &self.job.lease;
         self.report.send_modify(|report| report.container = Some(container.to_owned()));
+        worker.roster.settled_in(lease.run(), container);
         let (said, heard) = watch::channel(self.said_before().await);
         let pump = Pump::new(worker, lease, container.to_owned(), self.job.stored, said);
         let mut pump = Box::pin(pump.run());
@@ -151,10 +152,16 @@ impl Supervisor<'_> {
                     None => {
                         self.obey(order);
                         cause = Some(order.cause);
-                        let ladder = ladder.insert(Ladder::begin(order.mode, times, now));
+                        if let Some((exit, cgroup)) = self.save_first(container, over.as_mut()).await {
+                            return Over { exit, cgroup, cause, ladder };
+                        }
+                        let mode = self.orders.borrow_and_update().map_or(order.mode, |order| order.mode);
+                        let ladder = ladder.insert(Ladder::begin(mode, times, Instant::now()));
                         if let Some(step) = self.job.step {
                             ladder.tried_before(step);
                         }
+                        // What is due now is due at once.
+                        continue;
                     }
                     Some(ladder) if order.mode == StopMode::Force => ladder.force(now),
                     Some(_) => {}

@@ -4,6 +4,7 @@
 mod end;
 mod keeper;
 mod live;
+mod save;
 mod start;
 
 use std::path::Path;
@@ -110,7 +111,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     };
     // The work drops its sender at its end, which ends the reporter.
     tokio::join!(work, reporter::report(worker, &job.lease, reports));
-    worker.roster.leave(run);
+    worker.roster.leave(&job.lease);
     worker.tell(Notice::Changed(run));
     worker.wake.notify_one();
 }

@@ -82,7 +82,7 @@ pub(super) fn wishes_have_their_effect(story: &Story<'_>, found: &mut Found) {
     for row in story.rows.values() {
         let ended = story.ended(row.run).map(|change| change.at);
         for (click, force) in story.stops(row.run) {
-            let Some((answered, _)) = click.accepted() else { continue };
+            let Some(answered) = story.obliges(click, row.run) else { continue };
             // What is over when a wish comes needs no effect any more.
             if ended.is_some_and(|ended| ended <= answered) {
                 continue;

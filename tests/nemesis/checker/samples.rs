@@ -231,6 +231,16 @@ fn a_termination_that_nobody_wished_is_found() {
 fn a_wish_without_effect_is_found() {
     let found = after(|all| row(all, |row| row.wish = "run".into()));
     assert_found(3, &found, "was accepted, and isn't wished");
+    for (fresh, asked_at, obliges) in [(true, 3_000, true), (true, 900, false), (false, 3_000, false)] {
+        let found = after(|all| {
+            let stop = |record: &Record| matches!(record, Record::Asked { wish: Wish::Stop { .. }, .. });
+            all.retain(|record| !stop(record));
+            row(all, |row| (row.mode, row.outcome) = (Some("graceful".into()), Some("failed".into())));
+            all.extend(asked(asked_at, 7, Wish::Handle { fresh }));
+        });
+        let is = |violation: &Violation| violation.says.contains("was accepted, and isn't wished");
+        assert_eq!(found.iter().any(is), obliges, "{found:?}");
+    }
 }
 
 fn a_wish_audited_twice_is_found() {

@@ -207,12 +207,26 @@ impl<'a> Story<'a> {
         self.changes.get(&run)?.iter().find(|change| change.state == "ended").copied()
     }
 
-    /// Accepted or perhaps accepted stops of a run.
+    /// Stops of a run, accepted or perhaps accepted, with whether by force.
     pub(crate) fn stops(&self, run: i64) -> impl Iterator<Item = (&Click<'a>, bool)> {
         self.clicks.values().filter_map(move |click| match click.wish {
             Wish::Stop { stop, force } if *stop == run => Some((click, *force)),
+            Wish::StopMany { stops, force } if stops.contains(&run) => Some((click, *force)),
+            Wish::Handle { .. } => Some((click, true)),
             _ => None,
         })
+    }
+
+    /// When a stop was accepted that must have an effect on this run; none when it need not have one.
+    pub(crate) fn obliges(&self, click: &Click<'_>, run: i64) -> Option<Ms> {
+        let (at, _, _) = click.answer.filter(|(_, status, _)| *status == 303)?;
+        let known_before = self.changes.get(&run)?.first()?.at < click.asked;
+        match click.wish {
+            Wish::Stop { .. } => click.accepted().map(|(at, _)| at),
+            Wish::StopMany { .. } => Some(at),
+            Wish::Handle { fresh } => (*fresh && known_before).then_some(at),
+            Wish::Start { .. } | Wish::Else { .. } => None,
+        }
     }
 
     /// Whether nothing was wrong from a while before until then.

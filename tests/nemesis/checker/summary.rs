@@ -93,8 +93,9 @@ pub(crate) fn stops(story: &Story<'_>, force: bool, healthy: bool) -> Vec<Stop> 
         if row.outcome.as_deref() != Some("terminated") || (row.mode.as_deref() == Some("force")) != force {
             return None;
         }
-        let (click, _) =
-            story.stops(row.run).find(|(click, by)| click.accepted().is_some() && *by == force)?;
+        let (click, _) = story
+            .stops(row.run)
+            .find(|(click, by)| story.obliges(click, row.run).is_some() && *by == force)?;
         let (asked, confirmed) = (click.asked, row.confirmed?);
         let (_, cell) = story.cells().find(|(_, cell)| cell.run == row.run)?;
         let fits = cell.first() <= asked && story.is_healthy(asked, confirmed) == healthy;
@@ -126,10 +127,14 @@ pub(crate) fn timeline(story: &Story<'_>, run: i64) -> String {
     for (number, click) in &story.clicks {
         let concerns = match click.wish {
             Wish::Stop { stop, .. } => *stop == run,
+            Wish::StopMany { stops, .. } => stops.contains(&run),
+            Wish::Handle { .. } => true,
             Wish::Start { .. } => click.accepted().is_some_and(|(_, led)| led == run),
+            Wish::Else { .. } => false,
         };
         if concerns {
-            lines.push((click.asked, format!("form {number} sent: {:?}", click.wish)));
+            let wish: String = format!("{:?}", click.wish).chars().take(90).collect();
+            lines.push((click.asked, format!("form {number} sent: {wish}")));
             lines.extend(
                 click.answer.map(|(at, status, _)| (at, format!("form {number} answered: {status}"))),
             );

@@ -1,0 +1,69 @@
+//! What must be seen at a glance, on a phone: is the agent dead, who stopped it, what was it doing.
+
+use time::OffsetDateTime;
+
+use super::show::{self, Moment};
+use crate::model::doing::Doing;
+use crate::model::run::{Outcome, Run, State};
+use crate::model::text;
+
+/// How much of a call is shown, in characters: two lines of a phone.
+const GIST_MAX: usize = 72;
+
+/// Of a run that somebody wished to stop.
+pub(crate) struct Glance {
+    pub(crate) tone: &'static str,
+    /// Is it dead?
+    pub(crate) head: &'static str,
+    /// What that rests on.
+    pub(crate) because: String,
+    /// Who stopped it, from where, when and why.
+    pub(crate) who: String,
+}
+
+impl Glance {
+    pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
+        let stop = run.stop.as_ref()?;
+        let (tone, head) = match (run.state, run.outcome) {
+            (State::Ended, Some(Outcome::Terminated)) => ("go", "It is dead."),
+            (State::Ended, _) => ("go", "It is dead; it ended by itself first."),
+            (State::Lost, _) => ("lost", "Nobody knows whether it lives."),
+            _ => ("unsure", "It isn’t proven dead."),
+        };
+        let because = match (&run.evidence, run.progress.egress_cut_at) {
+            (Some(proof), _) => format!("Proven at {}.", Moment::new(proof.confirmed_at, now).clock_ms()),
+            (None, Some(cut)) => {
+                format!(
+                    "But it can’t call, spend or push: egress cut at {}.",
+                    Moment::new(cut, now).clock_ms()
+                )
+            }
+            (None, None) => "Its egress isn’t known to be cut.".to_owned(),
+        };
+        let from = stop.device.as_ref().map(|device| format!(" from {device}")).unwrap_or_default();
+        let why = if stop.reason.is_empty() { String::new() } else { format!(": “{}”", stop.reason) };
+        let when = Moment::new(stop.at, now).ago();
+        Some(Self { tone, head, because, who: format!("Stopped by {}{from}, {when}{why}", stop.by) })
+    }
+}
+
+/// The tool call that a run is in, or was in when a stop was wished.
+pub(crate) struct Within {
+    pub(crate) verb: &'static str,
+    pub(crate) tool: String,
+    pub(crate) gist: String,
+    pub(crate) span: String,
+}
+
+impl Within {
+    pub(crate) fn new(run: &Run, doing: &Doing, now: OffsetDateTime) -> Self {
+        let silent_since = run.lease_until.filter(|_| run.state == State::Lost);
+        let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since).unwrap_or(now);
+        Self {
+            verb: if run.stop.is_some() || !run.state.is_held() { "Was in" } else { "Is in" },
+            tool: doing.tool.clone(),
+            gist: text::head(&doing.gist, GIST_MAX),
+            span: show::span(Moment::new(doing.since, until).age()),
+        }
+    }
+}
