@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use signalbox::db::{Batch, Db, Error, Lease, Superuser};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, StopMode, StopProgress};
-use signalbox::model::work::NewStop;
 use signalbox::model::worker::HostFacts;
 use time::OffsetDateTime;
+use time::macros::datetime;
 
 use super::reference::{Answer, Run};
 use super::{Step, WORKERS};
@@ -111,10 +111,12 @@ impl<'a> Real<'a> {
                 sqlx::query(lapse).bind(run.0).execute(self.app.sql()).await.unwrap();
                 Answer::Done(true)
             }
-            Step::SettleLost(worker, run) => {
+            Step::SettleLost(worker, run, early) => {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
-                let proof = evidence(Rung::Absent);
-                Answer::Done(self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await.unwrap())
+                let proven = if early { OffsetDateTime::UNIX_EPOCH } else { datetime!(2200-01-01 0:00 UTC) };
+                let proof = Evidence { confirmed_at: proven, ..evidence(Rung::Absent) };
+                let settled = self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await;
+                Answer::Done(settled.unwrap())
             }
             Step::MarkRunning(lease)
             | Step::Progress(lease)
@@ -157,7 +159,7 @@ impl<'a> Real<'a> {
     }
 
     async fn wish_stop(&self, run: RunId, mode: StopMode) -> Answer {
-        let stopped = self.app.db.wish_stop(&self.by, run, &NewStop::new(mode)).await.unwrap();
+        let stopped = self.app.db.wish_stop(&self.by, run, mode, "", None).await.unwrap();
         let tell = stopped.tell.map(|(name, mode)| (worker(&name), mode));
         Answer::Wished { fresh: stopped.fresh, over: stopped.over, tell }
     }
