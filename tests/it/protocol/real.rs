@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use signalbox::db::{Batch, Db, Error, Lease, Superuser};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, StopMode, StopProgress};
+use signalbox::model::work::NewStop;
 use signalbox::model::worker::HostFacts;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -159,7 +160,7 @@ impl<'a> Real<'a> {
     }
 
     async fn wish_stop(&self, run: RunId, mode: StopMode) -> Answer {
-        let stopped = self.app.db.wish_stop(&self.by, run, mode, "", None).await.unwrap();
+        let stopped = self.app.db.wish_stop(&self.by, run, &NewStop::new(mode)).await.unwrap();
         let tell = stopped.tell.map(|(name, mode)| (worker(&name), mode));
         Answer::Wished { fresh: stopped.fresh, over: stopped.over, tell }
     }
