@@ -133,7 +133,8 @@ async fn backends_terminated_in_a_loop_lose_and_double_nothing() {
                 fleet.engine.print(run.0, &format!("line {line}"));
             }
             tried(async || stop(&ada, run, "force", "").await).await;
-            let over = fleet.over_by_then(run).await;
+            // The fault goes on.
+            let over = fleet.until_over(run).await;
             fleet.assert_stopped_once(&over).await;
             let over = fleet.until(run, "whole", |run| run.events == 20).await;
             assert_eq!(over.outcome, Some(Outcome::Terminated));
