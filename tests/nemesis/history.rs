@@ -67,8 +67,13 @@ pub(crate) enum Record {
 pub(crate) enum Wish {
     /// A run; the same `once` twice is the same run.
     Start { play: String, once: String },
-    /// Its end.
-    Stop { stop: i64, force: bool },
+    /// Its end; `save` when its work is to be saved before.
+    Stop {
+        stop: i64,
+        force: bool,
+        #[serde(default)]
+        save: bool,
+    },
     /// The end of several.
     StopMany { stops: Vec<i64>, force: bool },
     /// The end of everything. It changes nothing unless it was `fresh`: not pulled already.
@@ -125,6 +130,8 @@ pub(crate) struct Change {
     pub(crate) state: String,
     pub(crate) wish: String,
     pub(crate) mode: Option<String>,
+    #[serde(default)]
+    pub(crate) save: bool,
     pub(crate) worker: Option<String>,
     pub(crate) container: Option<String>,
     pub(crate) lease_until: Option<Ms>,

@@ -12,15 +12,15 @@ create schema nemesis;
 create table nemesis.changes (
     n bigint generated always as identity primary key,
     at timestamptz not null default clock_timestamp(),
-    life text, run bigint, fence bigint, state text, wish text, mode text, worker text, container text,
+    life text, run bigint, fence bigint, state text, wish text, mode text, save boolean, worker text, container text,
     lease_until timestamptz, outcome text, confirmed_at timestamptz, events bigint,
     refused bigint, rest text);
 create function nemesis.note() returns trigger language plpgsql security definer set search_path = nemesis as $$
 begin
-    insert into changes (life, run, fence, state, wish, mode, worker, container, lease_until, outcome, confirmed_at,
+    insert into changes (life, run, fence, state, wish, mode, save, worker, container, lease_until, outcome, confirmed_at,
                          events, refused, rest)
     values (coalesce(current_setting('nemesis.life', true), ''), new.id, new.fence, new.state, new.wish, new.wish_mode,
-            new.worker, new.container, new.lease_until, new.outcome, new.confirmed_at, new.events,
+            new.wish_save, new.worker, new.container, new.lease_until, new.outcome, new.confirmed_at, new.events,
             new.refused, md5((to_jsonb(new) - 'refused')::text));
     return null;
 end $$;
@@ -75,7 +75,7 @@ pub(crate) async fn copy(sql: &PgPool, pen: &Pen) {
 async fn changes(sql: &PgPool, pen: &Pen) {
     let columns = [ms("at"), ms("lease_until"), ms("confirmed_at")].join(", ");
     let changes = format!(
-        "select n, life, run, fence, state, wish, mode, worker, container, outcome, events, refused, rest, {columns}
+        "select n, life, run, fence, state, wish, mode, save, worker, container, outcome, events, refused, rest, {columns}
          from nemesis.changes order by n"
     );
     for row in sqlx::query(AssertSqlSafe(changes)).fetch_all(sql).await.unwrap() {
@@ -88,6 +88,7 @@ async fn changes(sql: &PgPool, pen: &Pen) {
             state: row.get("state"),
             wish: row.get("wish"),
             mode: row.get("mode"),
+            save: row.get("save"),
             worker: row.get("worker"),
             container: row.get("container"),
             lease_until: row.get("lease_until"),

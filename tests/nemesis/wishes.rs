@@ -100,9 +100,15 @@ impl Thumbs {
     }
 
     pub(crate) async fn stop(&self, run: i64, force: bool) {
+        self.stop_and(run, force, false).await;
+    }
+
+    /// A stop, perhaps once the work is saved.
+    async fn stop_and(&self, run: i64, force: bool, save: bool) {
         let mode = if force { "force" } else { "graceful" };
-        let form = [("mode", mode), ("preset", "It loops")];
-        self.click(Wish::Stop { stop: run, force }, &format!("/runs/{run}/terminate"), &form).await;
+        let form = [("mode", mode), ("preset", "It loops"), ("save", if save { "yes" } else { "" })];
+        let wish = Wish::Stop { stop: run, force, save };
+        self.click(wish, &format!("/runs/{run}/terminate"), &form).await;
     }
 
     /// Opens a run's page and notes what it says.
@@ -193,7 +199,7 @@ impl Thumbs {
                 }
             }
             (Deed::Stop, Some(run)) => {
-                self.stop(run, force).await;
+                self.stop_and(run, force, dice.chance(15)).await;
                 self.look(run).await;
             }
             (Deed::StopTwice, Some(run)) => {

@@ -2,7 +2,7 @@
 
 use super::story::Story;
 use super::{Found, TOLERANCE, summary};
-use crate::history::{Ms, Row};
+use crate::history::{Change, Ms, Row};
 
 /// A proof of life that comes this long after an end is no afterglow: something came back, or never went.
 const CAME_BACK: Ms = 5_000;
@@ -92,8 +92,8 @@ pub(super) fn wishes_have_their_effect(story: &Story<'_>, found: &mut Found) {
             }
         }
         let changes = story.changes.get(&row.run).map_or(&[][..], Vec::as_slice);
-        let fresh =
-            changes.windows(2).filter(|two| (&two[0].wish, &two[0].mode) != (&two[1].wish, &two[1].mode));
+        let wish = |change: &Change| (change.wish.clone(), change.mode.clone(), change.save);
+        let fresh = changes.windows(2).filter(|two| wish(two[0]) != wish(two[1]));
         let (fresh, noted) = (fresh.count() as u64, story.audit.get(&(row.run, "stop wished")).copied());
         if fresh != noted.unwrap_or(0) {
             let says = format!("{fresh} wishes to stop it, and {} in the audit", noted.unwrap_or(0));

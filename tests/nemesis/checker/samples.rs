@@ -42,6 +42,7 @@ fn change(n: i64, at: Ms, life: &str, fence: i64, state: &str) -> Change {
         state: state.into(),
         wish: "run".into(),
         mode: None,
+        save: false,
         worker: (fence > 0).then(|| "box".into()),
         container: matches!(state, "running" | "ended").then(|| CELL.into()),
         lease_until: held.then_some(at + 30_000),
@@ -118,7 +119,7 @@ fn good() -> Vec<Record> {
         Record::Settled { at: 9_000, in_time: true },
     ];
     all.extend(asked(1_000, 1, start));
-    all.extend(asked(5_000, 2, Wish::Stop { stop: RUN, force: true }));
+    all.extend(asked(5_000, 2, Wish::Stop { stop: RUN, force: true, save: false }));
     all.extend((20..51).map(|tenth| scan(tenth * 100, CELL)));
     all.extend([6_000, 7_000, 8_000].map(|at| Record::Scan { from: at, to: at + 1, cells: Vec::new() }));
     all

@@ -210,7 +210,7 @@ impl<'a> Story<'a> {
     /// Stops of a run, accepted or perhaps accepted, with whether by force.
     pub(crate) fn stops(&self, run: i64) -> impl Iterator<Item = (&Click<'a>, bool)> {
         self.clicks.values().filter_map(move |click| match click.wish {
-            Wish::Stop { stop, force } if *stop == run => Some((click, *force)),
+            Wish::Stop { stop, force, .. } if *stop == run => Some((click, *force)),
             Wish::StopMany { stops, force } if stops.contains(&run) => Some((click, *force)),
             Wish::Handle { .. } => Some((click, true)),
             _ => None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::story::Story;
+use super::story::{Click, Story};
 use crate::history::{Ms, Wish};
 
 /// The history in figures.
@@ -96,6 +96,11 @@ pub(crate) fn stops(story: &Story<'_>, force: bool, healthy: bool) -> Vec<Stop> 
         let (click, _) = story
             .stops(row.run)
             .find(|(click, by)| story.obliges(click, row.run).is_some() && *by == force)?;
+        let saves = |click: &Click<'_>| matches!(click.wish, Wish::Stop { save: true, .. });
+        // To save the work first takes the time that it takes.
+        if story.stops(row.run).any(|(click, _)| saves(click)) {
+            return None;
+        }
         let (asked, confirmed) = (click.asked, row.confirmed?);
         let (_, cell) = story.cells().find(|(_, cell)| cell.run == row.run)?;
         let fits = cell.first() <= asked && story.is_healthy(asked, confirmed) == healthy;
