@@ -3,6 +3,7 @@
 //! way; and a hundred at once beside `docker kill` of a hundred. In turns, in one run.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench that can't go on ends here")]
+#![expect(clippy::disallowed_methods, reason = "what is measured is held against the time on a page")]
 
 #[path = "../tests/engine/image.rs"]
 mod image;

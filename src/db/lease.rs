@@ -457,7 +457,8 @@ impl Db {
 
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
     /// It ends as `own` where it came to an end of its own; else as `terminated` where a stop had been wished before the
-    /// proof, and as `failed` where none had. False when there was nothing to settle.
+    /// proof, which came so long `ago`, and as `failed` where none had: by Postgres's clock, since the worker's may be another.
+    /// False when there was nothing to settle.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -468,11 +469,13 @@ impl Db {
         own: Option<Outcome>,
         reason: &str,
         evidence: &Evidence,
+        ago: Duration,
     ) -> Result<bool> {
         let done = within(
             sqlx::query!(
                 "update runs set state = 'ended',
-                        outcome = coalesce($9, case when wish = 'stop' and wish_at <= $6 then 'terminated'
+                        outcome = coalesce($9, case when wish = 'stop' and wish_at <= now() - make_interval(secs => $10)
+                                                         then 'terminated'
                                                     else 'failed' end),
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
                         container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
@@ -486,7 +489,8 @@ impl Db {
                 evidence.confirmed_at,
                 evidence.container,
                 evidence.cgroup.map(Cgroup::word),
-                own.map(Outcome::word)
+                own.map(Outcome::word),
+                ago.as_secs_f64()
             )
             .execute(&self.pool),
         )

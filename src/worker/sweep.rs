@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
 use crate::clock;
@@ -117,7 +118,7 @@ async fn settle(
         None => (None, None, None),
     };
     let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now(), cgroup };
-    if worker.parts.db.settle_lost(worker.name(), run, None, reason, &evidence).await? {
+    if worker.parts.db.settle_lost(worker.name(), run, None, reason, &evidence, Duration::ZERO).await? {
         tracing::info!(%run, %step, "a lost run is settled");
         worker.tell(Notice::Changed(run));
     }

@@ -223,7 +223,8 @@ fn the_page_and_the_manual_guarantee_the_same_word_for_word() {
     let said = from.split("\n## ").next().unwrap();
     let items: Vec<String> = page.lines().filter(|line| line.starts_with("<li>")).map(plain).collect();
     assert_eq!(items.len(), 7);
-    let numbered: Vec<String> = items.iter().enumerate().map(|(n, item)| format!("{}. {item}", n + 1)).collect();
+    let numbered: Vec<String> =
+        items.iter().enumerate().map(|(n, item)| format!("{}. {item}", n + 1)).collect();
     let end = plain(page.lines().find(|line| line.starts_with("<p>")).unwrap());
     assert_eq!(plain(said), format!("{} {end}", numbered.join(" ")));
 }

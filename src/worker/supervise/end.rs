@@ -96,7 +96,8 @@ impl Supervisor<'_> {
                 Err(db::Error::Fenced(_)) => {
                     // A stop that was wished after a run's own end has nothing to do with it.
                     let own = (evidence.step == Step::ByItself).then_some(outcome);
-                    match db.settle_lost(lease.worker(), lease.run(), own, &reason, &evidence).await {
+                    let ago = Duration::try_from(clock::now() - evidence.confirmed_at).unwrap_or_default();
+                    match db.settle_lost(lease.worker(), lease.run(), own, &reason, &evidence, ago).await {
                         Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                         settled => {
                             tracing::warn!(run = %lease.run(), ?settled, "the lease was gone at the end");

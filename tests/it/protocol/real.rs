@@ -1,6 +1,7 @@
 //! The same steps through `Db`, and the rows as they are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use signalbox::db::{Batch, Db, Error, Lease, Superuser};
 use signalbox::model::event::{Event, Kind, Source};
@@ -8,7 +9,6 @@ use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, Stop
 use signalbox::model::work::NewStop;
 use signalbox::model::worker::HostFacts;
 use time::OffsetDateTime;
-use time::macros::datetime;
 
 use super::reference::{Answer, Run};
 use super::{Step, WORKERS};
@@ -114,9 +114,9 @@ impl<'a> Real<'a> {
             }
             Step::SettleLost(worker, run, early) => {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
-                let proven = if early { OffsetDateTime::UNIX_EPOCH } else { datetime!(2200-01-01 0:00 UTC) };
-                let proof = Evidence { confirmed_at: proven, ..evidence(Rung::Absent) };
-                let settled = self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await;
+                let ago = Duration::from_secs(if early { 3600 } else { 0 });
+                let proof = evidence(Rung::Absent);
+                let settled = self.db.settle_lost(WORKERS[worker], run, None, "x", &proof, ago).await;
                 Answer::Done(settled.unwrap())
             }
             Step::MarkRunning(lease)
