@@ -23,8 +23,8 @@ check: ## the quick loop: format, lints, unit and integration tests
 
 bench: ## measures what the README quotes, beside its floors
 	@deploy/dev/with-stores cargo bench --quiet --bench pages
-	@cargo build --quiet --example standin
-	@CLAUDE_STANDIN=$${CARGO_TARGET_DIR:-$$PWD/target}/debug/examples/standin deploy/dev/with-stores --engine cargo bench --quiet --bench terminate
+	@deploy/dev/with-stores --engine cargo bench --quiet --bench terminate
+	@deploy/dev/with-stores benches/peers/run
 
 nemesis: ## ten minutes of random runs, wishes and faults, then a checker; SECONDS=, SEED=
 	@SIGNALBOX_NEMESIS=$(or $(SECONDS),600) SIGNALBOX_NEMESIS_SEED=$(SEED) SIGNALBOX_NEMESIS_CHECK=$(CHECK) deploy/dev/nemesis

@@ -203,3 +203,27 @@ fn templates_hold_no_script_no_style_and_nothing_unescaped() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn the_page_and_the_manual_guarantee_the_same_word_for_word() {
+    let manual = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("templates/runs/_guarantee.html")).unwrap();
+    let plain = |text: &str| {
+        let mut inside = false;
+        let text: String = text
+            .chars()
+            .filter(|c| {
+                inside = (inside || *c == '<') && *c != '>';
+                !inside && !"<>*`".contains(*c)
+            })
+            .collect();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let from = manual.split("## What a stop guarantees").nth(1).unwrap();
+    let said = from.split("\n## ").next().unwrap();
+    let items: Vec<String> = page.lines().filter(|line| line.starts_with("<li>")).map(plain).collect();
+    assert_eq!(items.len(), 7);
+    let numbered: Vec<String> = items.iter().enumerate().map(|(n, item)| format!("{}. {item}", n + 1)).collect();
+    let end = plain(page.lines().find(|line| line.starts_with("<p>")).unwrap());
+    assert_eq!(plain(said), format!("{} {end}", numbered.join(" ")));
+}

@@ -75,9 +75,13 @@ impl Fleet {
         over
     }
 
-    /// The rows of the audit about a run.
+    /// The rows of the audit about a run, but for clicks that changed nothing any more.
     async fn audit(&self, run: RunId) -> Vec<String> {
-        let rows = sqlx::query_scalar("select what from audit where run_id = $1 order by id").bind(run.0);
+        let rows = sqlx::query_scalar(
+            "select what from audit where run_id = $1 and what not in ('stop wished again', 'stop wished too late')
+             order by id",
+        )
+        .bind(run.0);
         rows.fetch_all(self.app.sql()).await.unwrap()
     }
 

@@ -135,7 +135,12 @@ pub(super) struct OwnPostgres {
 
 impl OwnPostgres {
     pub(super) fn start() -> Self {
-        Self::start_at(temp_dir("postgres"), &[])
+        Self::start_with(&[])
+    }
+
+    /// With these options.
+    pub(super) fn start_with(options: &[&str]) -> Self {
+        Self::start_at(temp_dir("postgres"), options)
     }
 
     /// In this folder, with these options.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use signalbox::model::run::RunId;
 use tokio::time::sleep;
 
 use super::own::{OwnRedis, Process, signalbox};
@@ -65,6 +64,7 @@ async fn a_server_killed_at_any_moment_of_a_stop_has_written_all_of_it_or_nothin
 async fn a_server_killed_at_any_moment_of_a_start_has_started_one_run_or_none() {
     let fleet = Fleet::new().await;
     let here = fleet.app.superuser().await;
+    let mut all = Vec::new();
     for (n, pause) in moments().enumerate() {
         let (process, ada) = serve(&fleet).await;
         let once = format!("once-{n}");
@@ -72,6 +72,7 @@ async fn a_server_killed_at_any_moment_of_a_start_has_started_one_run_or_none() 
         let ask = async move { drop(start(&ada, "x", &form).await) };
         killed_after(process, ask, pause).await;
         let run = started(&start(&here, "x", &once).await);
+        all.push(run);
         let runs: i64 = sqlx::query_scalar("select count(*) from runs where once = $1")
             .bind(&once)
             .fetch_one(fleet.app.sql())
@@ -82,8 +83,8 @@ async fn a_server_killed_at_any_moment_of_a_start_has_started_one_run_or_none() 
     let mut parts = fleet.parts("w1");
     parts.settings.capacity = 100;
     let _worker = fleet.worker_with(parts).await;
-    for run in 1..=moments().count() {
-        fleet.until_running(RunId(run.try_into().unwrap())).await;
+    for run in all {
+        fleet.until_running(run).await;
     }
 }
 

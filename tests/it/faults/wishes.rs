@@ -46,9 +46,10 @@ async fn a_hundred_stops_of_one_run_at_once_are_one_wish() {
     let run = started(&start(&ada, "x", "once").await);
     fleet.until_running(run).await;
     let answers = join_all((0..100).map(|_| stop(&ada, run, "force", ""))).await;
-    for answer in answers {
-        assert_eq!(answer.status, 303, "{}", answer.body);
-    }
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    // A machine with much else to do may tell some of them to try again.
+    assert!(statuses.iter().all(|status| [303, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&303), "{statuses:?}");
     let over = fleet.over_by_then(run).await;
     fleet.assert_stopped_once(&over).await;
 }

@@ -10,6 +10,7 @@
 //! - One run, two hosts. Runs share nothing but the queue, whose order is of no interest here.
 //! - Time goes in thirds of a lease. It stands still while somebody awake has something urgent to do: clocks are bounded,
 //!   and a third of a lease (10 s) is longer than a look (2 s), a signal and a death together.
+//! - A held queue, a drained worker and stops of many only make claims rarer, and wishes more.
 //! - SIGTERM is left out: it is another SIGINT.
 //! - What the containers print, what they cost, why they wait; gates, which close with the order that is modelled.
 //! - The engine's list and inspect are at one stroke with what follows from them, but where an engine may still do

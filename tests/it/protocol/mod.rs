@@ -37,7 +37,8 @@ enum Step {
     /// The run's lease lapses.
     Lapse(usize),
     LoseLapsed,
-    SettleLost(usize, usize),
+    /// Settles a lost run by a proof from before all wishes, or from after them.
+    SettleLost(usize, usize, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -57,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (one.clone(), mode).prop_map(|(run, mode)| Step::WishStop(run, mode)),
         2 => one.clone().prop_map(Step::Lapse),
         2 => Just(Step::LoseLapsed),
-        2 => (worker, one).prop_map(|(worker, run)| Step::SettleLost(worker, run)),
+        2 => (worker, one, any::<bool>()).prop_map(|(worker, run, early)| Step::SettleLost(worker, run, early)),
     ]
 }
 

@@ -8,6 +8,7 @@ use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, Stop
 use signalbox::model::work::NewStop;
 use signalbox::model::worker::HostFacts;
 use time::OffsetDateTime;
+use time::macros::datetime;
 
 use super::reference::{Answer, Run};
 use super::{Step, WORKERS};
@@ -111,10 +112,12 @@ impl<'a> Real<'a> {
                 sqlx::query(lapse).bind(run.0).execute(self.app.sql()).await.unwrap();
                 Answer::Done(true)
             }
-            Step::SettleLost(worker, run) => {
+            Step::SettleLost(worker, run, early) => {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
-                let proof = evidence(Rung::Absent);
-                Answer::Done(self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await.unwrap())
+                let proven = if early { OffsetDateTime::UNIX_EPOCH } else { datetime!(2200-01-01 0:00 UTC) };
+                let proof = Evidence { confirmed_at: proven, ..evidence(Rung::Absent) };
+                let settled = self.db.settle_lost(WORKERS[worker], run, None, "x", &proof).await;
+                Answer::Done(settled.unwrap())
             }
             Step::MarkRunning(lease)
             | Step::Progress(lease)

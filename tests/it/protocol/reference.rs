@@ -155,11 +155,11 @@ impl Reference {
                 });
                 Answer::Runs(lost.collect())
             }
-            Step::SettleLost(worker, run) => self.at(run, |this, run| {
+            Step::SettleLost(worker, run, early) => self.at(run, |this, run| {
                 let run = &mut this.runs[run];
                 let mine = run.state == "lost" && run.worker == Some(worker);
                 if mine {
-                    run.end(if run.wish.is_some() { "terminated" } else { "failed" });
+                    run.end(if run.wish.is_some() && !early { "terminated" } else { "failed" });
                 }
                 Answer::Done(mine)
             }),
