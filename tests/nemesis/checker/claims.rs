@@ -55,7 +55,8 @@ fn evidence_agrees(story: &Story<'_>, row: &Row, confirmed: Ms, found: &mut Foun
     if containers.iter().any(|lived| *lived != container) {
         found.add(3, row.run, confirmed, "its end is that of another container".into());
     }
-    let death = story.notes.iter().find(|note| note.container == container && note.did == "die");
+    let deaths = || story.notes.iter().filter(|note| note.container == container && note.did == "die");
+    let death = deaths().next();
     let from = story.cells.get(container).map_or(confirmed, super::story::Cell::first);
     // An engine that was away has forgotten what it noted before, or noted nothing.
     let forgot = story.engine_back.iter().any(|back| (from..=confirmed + 60_000).contains(back));
@@ -69,7 +70,7 @@ fn evidence_agrees(story: &Story<'_>, row: &Row, confirmed: Ms, found: &mut Foun
                 format!("the engine notes its death {late} ms after the proof of it"),
             );
         }
-        Some(death) if row.exit.is_some() && death.exit.is_some() && row.exit != death.exit && !forgot => {
+        Some(death) if row.exit.is_some() && deaths().all(|death| death.exit != row.exit) && !forgot => {
             let says = format!("its exit code is {:?}, and the engine's {:?}", row.exit, death.exit);
             found.add(3, row.run, confirmed, says);
         }

@@ -63,13 +63,13 @@ pub(super) fn at_most_one_container(story: &Story<'_>, found: &mut Found) {
     }
     let own = |container: &str| !story.planted.contains_key(container);
     for note in story.notes.iter().filter(|note| own(&note.container)) {
-        let again: Vec<Ms> = story
-            .notes
-            .iter()
-            .filter(|other| other.did == "start" && other.container == note.container)
-            .map(|other| other.at)
-            .collect();
-        if note.did == "create" && again.len() > 1 {
+        let starts =
+            story.notes.iter().filter(|other| other.did == "start" && other.container == note.container);
+        // An engine that hung while a container lived and died has been seen to note its start after its death: that
+        // counts when something lived then.
+        let lived = |at: Ms| story.cells.get(note.container.as_str()).is_some_and(|cell| cell.last() > at);
+        let again: Vec<Ms> = starts.map(|start| start.at).collect();
+        if note.did == "create" && again.len() > 1 && lived(again[1]) {
             found.add(2, note.run, again[1], "its container was started twice".into());
         }
     }

@@ -10,6 +10,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_run_that_never_settles_is_found", a_run_that_never_settles_is_found),
     ("a_form_that_starts_two_is_found", a_form_that_starts_two_is_found),
     ("a_second_container_is_found", a_second_container_is_found),
+    ("a_container_started_again_is_found", a_container_started_again_is_found),
     ("a_heartbeat_after_the_proof_is_found", a_heartbeat_after_the_proof_is_found),
     ("a_resurrection_is_found", a_resurrection_is_found),
     ("a_proof_before_the_engines_word_is_found", a_proof_before_the_engines_word_is_found),
@@ -186,6 +187,13 @@ fn a_second_container_is_found() {
         });
     });
     assert_found(2, &found, "lived at once");
+}
+
+fn a_container_started_again_is_found() {
+    assert_found(2, &after(|all| all.push(note(3_000, "start", CELL))), "started twice");
+    // A note that comes too late brings nothing back.
+    let late = after(|all| all.push(note(5_105, "start", CELL)));
+    assert_eq!(late, []);
 }
 
 fn a_heartbeat_after_the_proof_is_found() {

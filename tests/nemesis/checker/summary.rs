@@ -96,12 +96,15 @@ pub(crate) fn stops(story: &Story<'_>, force: bool, healthy: bool) -> Vec<Stop> 
         let (click, _) = story
             .stops(row.run)
             .find(|(click, by)| story.obliges(click, row.run).is_some() && *by == force)?;
-        let saves = |click: &Click<'_>| matches!(click.wish, Wish::Stop { save: true, .. });
-        // To save the work first takes the time that it takes.
-        if story.stops(row.run).any(|(click, _)| saves(click)) {
+        let (asked, confirmed) = (click.asked, row.confirmed?);
+        // To save the work first takes the time that it takes, and so does everything at once.
+        let alone = |click: &Click<'_>| matches!(click.wish, Wish::Stop { save: false, .. });
+        if story
+            .stops(row.run)
+            .any(|(click, _)| click.asked < confirmed && !alone(click) && click.asked > asked - 10_000)
+        {
             return None;
         }
-        let (asked, confirmed) = (click.asked, row.confirmed?);
         let (_, cell) = story.cells().find(|(_, cell)| cell.run == row.run)?;
         let fits = cell.first() <= asked && story.is_healthy(asked, confirmed) == healthy;
         fits.then(|| Stop { asked, proven: confirmed - asked, alive: (cell.last() - asked).max(0) })
