@@ -26,6 +26,7 @@ struct FoundPage {
 
 struct Item {
     finding: Finding,
+    what: String,
     name: &'static str,
     age: Option<Moment>,
     size: Option<String>,
@@ -67,7 +68,12 @@ fn item(finding: Finding, now: time::OffsetDateTime) -> Item {
         }
         (None, None) => None,
     };
+    let what = match finding.leftover.kind {
+        Kind::Container => show::short(&finding.leftover.what),
+        _ => finding.leftover.what.clone(),
+    };
     Item {
+        what,
         name,
         age: finding.leftover.since.map(|at| Moment::new(at, now)),
         size: finding.leftover.bytes.map(size),

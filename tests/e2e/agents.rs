@@ -43,7 +43,8 @@ pub(crate) async fn one_that_ignores_signals_and_hides_its_children_dies_whole()
 
 pub(crate) async fn one_that_forks_without_end_dies_whole() {
     let house = House::of_scripts().await;
-    let script = "echo up; f() { while :; do (f) 2>/dev/null & sleep 0.01; done; }; f 2>/dev/null";
+    sqlx::query("update agents set milli_cpus = 300").execute(house.sql()).await.unwrap();
+    let script = "echo up; exec 2>/dev/null; f() { f & f & while :; do :; done; }; (f) & while :; do :; done";
     let (run, container) = up(&house, script).await;
     until("many", SOON, async || kernel::of_container(&container).len() >= 40).await;
     dies_whole(&house, run, &container).await;

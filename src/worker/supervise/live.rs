@@ -176,7 +176,7 @@ impl Supervisor<'_> {
                 if sending.is_none()
                     && let Some(signal) = ladder.due(now)
                 {
-                    self.report_step(ladder, None);
+                    self.report_try(ladder);
                     let sent = send(worker, container, signal, report.clone());
                     sending = Some(Sending { signal, since: now, sent: Box::pin(sent) });
                 }
@@ -246,6 +246,19 @@ impl Supervisor<'_> {
         if sending.signal == Signal::Kill && sending.since.elapsed() < PROMPT {
             ladder.killed_by_engine();
         }
+    }
+
+    /// Says which rung is being tried. What the engine said to the last try stands until it has answered this one.
+    fn report_try(&self, ladder: &Ladder) {
+        let step = Some(ladder.step());
+        self.report.send_if_modified(|report| {
+            let changed = report.progress.step != step;
+            if changed {
+                report.progress.step = step;
+                report.progress.step_at = Some(clock::now());
+            }
+            changed
+        });
     }
 
     /// Says which rung was tried, and what the engine said to it.
