@@ -83,6 +83,8 @@ pub struct Held {
     pub stop: Option<StopMode>,
     /// Whether its work is still to be saved before the first signal.
     pub save: bool,
+    /// The rung that a stop had reached.
+    pub step: Option<Step>,
 }
 
 /// A lease that was renewed.
@@ -239,6 +241,7 @@ impl Db {
                     fence: row.fence,
                     stop: row.wish_mode.map(|word| word.parse()).transpose()?,
                     save: row.wish_save && row.stop_step.is_none() && row.work_saved_at.is_none(),
+                    step: row.stop_step.map(|word| word.parse()).transpose()?,
                 })
             })
             .collect()

@@ -107,9 +107,7 @@ impl Ladder {
     /// Counts what a former life had tried, up to this rung and the next: it may have got through, and a life that was cut
     /// short in the middle of a signal had no time to say so.
     pub fn tried_before(&mut self, step: Step) {
-        let rungs = [Signal::Int, Signal::Term, Signal::Kill];
-        let noted = rungs.iter().filter(|signal| self::step(**signal) <= step).count();
-        rungs.into_iter().take(noted + 1).for_each(|signal| self.unanswered(signal));
+        tried(step).for_each(|signal| self.unanswered(signal));
     }
 
     fn take(&mut self, signal: Signal) {
@@ -179,6 +177,18 @@ impl Ladder {
         self.through = false;
         self.next = now;
     }
+}
+
+/// The signals of the rungs up to this one and the next.
+fn tried(step: Step) -> impl Iterator<Item = Signal> {
+    let rungs = [Signal::Int, Signal::Term, Signal::Kill];
+    let noted = rungs.iter().filter(|signal| self::step(**signal) <= step).count();
+    rungs.into_iter().take(noted + 1)
+}
+
+/// The rung behind an end that was found only later, if the exit code is the mark of a signal that a stop had tried by then.
+pub fn found_behind(tried_up_to: Step, exit_code: i64) -> Option<Step> {
+    tried(tried_up_to).filter(|signal| marks(*signal).contains(&exit_code)).map(step).last()
 }
 
 /// Exit codes that a signal leaves behind. After SIGINT the CLI exits with 0; see `tests/samples`.
@@ -286,6 +296,8 @@ mod tests {
         let mut ladder = Ladder::begin(StopMode::Graceful, LadderTimes::default(), start);
         ladder.tried_before(Step::Sigint);
         assert_eq!(ladder.behind(137), None, "two rungs up, nothing was tried");
+        assert_eq!(found_behind(Step::Sigterm, 137), Some(Step::Sigkill));
+        assert_eq!((found_behind(Step::Sigint, 137), found_behind(Step::Sigkill, 1)), (None, None));
     }
 
     #[test]

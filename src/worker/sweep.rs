@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Worker;
+use super::{Worker, ladder};
 use crate::clock;
 use crate::db::Held;
 use crate::engine::{Exit, Found, Left, Signal, Status};
@@ -75,10 +75,14 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         Left::Gone => Cgroup::Gone,
         Left::Unseen => Cgroup::Unseen,
     };
-    if lost.is_some() {
+    if let Some(lost) = lost {
+        let stopped = lost.step.zip(exit).and_then(|(step, exit)| ladder::found_behind(step, exit.code));
         let (step, reason) = match (killed, exit) {
             (true, _) => {
                 (Step::Sigkill, "Its worker had lost the lease; it was stopped when the worker came back.")
+            }
+            (false, Some(_)) if let Some(step) = stopped => {
+                (step, "It was stopped; its worker had lost the lease before that could be written.")
             }
             (false, Some(_)) => {
                 (Step::ByItself, "Its worker had lost the lease; it was over when the worker came back.")
