@@ -88,6 +88,7 @@ pub(crate) struct Http {
     host: String,
     stream: BufReader<TcpStream>,
     cookie: String,
+    used: Instant,
 }
 
 /// An answer.
@@ -110,10 +111,8 @@ impl Http {
     /// Connects to `http://host:port`.
     pub(crate) fn connect(url: &str) -> Self {
         let host = url.strip_prefix("http://").expect("plain http").trim_end_matches('/').to_owned();
-        let stream = TcpStream::connect(&host).expect("connects");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-        Self { host, stream: BufReader::new(stream), cookie: String::new() }
+        let stream = stream(&host);
+        Self { host, stream, cookie: String::new(), used: Instant::now() }
     }
 
     /// Signs in as the benches' superuser.
@@ -135,6 +134,9 @@ impl Http {
     }
 
     fn request(&mut self, method: &str, path: &str, form: &str) -> Answer {
+        if self.used.elapsed() > IDLE {
+            self.stream = stream(&self.host);
+        }
         let (host, cookie) = (&self.host, &self.cookie);
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n");
         if method == "POST" {
@@ -154,8 +156,19 @@ impl Http {
         let mut answer = Answer { status, head, body: Vec::new() };
         answer.body = vec![0; answer.header("content-length").parse().expect("a number")];
         self.stream.read_exact(&mut answer.body).expect("reads");
+        self.used = Instant::now();
         answer
     }
+}
+
+/// How long a connection may lie idle before the server is taken to have closed it; it does after 5 s.
+const IDLE: Duration = Duration::from_secs(3);
+
+fn stream(host: &str) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(host).expect("connects");
+    stream.set_nodelay(true).expect("a socket");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    BufReader::new(stream)
 }
 
 /// Milliseconds that something takes.

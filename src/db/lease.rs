@@ -87,6 +87,21 @@ pub struct Held {
     pub step: Option<Step>,
 }
 
+/// What becomes known of a lost run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settlement<'a> {
+    /// How it ended, where it came to an end of its own.
+    pub own: Option<Outcome>,
+    /// Why, in words.
+    pub reason: &'a str,
+    /// What proves it.
+    pub evidence: &'a Evidence,
+    /// How long ago the proof came.
+    pub ago: Duration,
+    /// How far a stop had come.
+    pub progress: &'a StopProgress,
+}
+
 /// A lease that was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewed {
@@ -461,29 +476,31 @@ impl Db {
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.
     /// It ends as `own` where it came to an end of its own; else as `terminated` where a stop had been wished before the
     /// proof, which came so long `ago`, and as `failed` where none had: by Postgres's clock, since the worker's may be another.
-    /// False when there was nothing to settle.
+    /// What `progress` a stop had made is kept. False when there was nothing to settle.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn settle_lost(
-        &self,
-        worker: &str,
-        run: RunId,
-        own: Option<Outcome>,
-        reason: &str,
-        evidence: &Evidence,
-        ago: Duration,
-    ) -> Result<bool> {
+    pub async fn settle_lost(&self, worker: &str, run: RunId, settlement: &Settlement<'_>) -> Result<bool> {
+        let Settlement { own, reason, evidence, ago, progress } = *settlement;
         let done = within(
             sqlx::query!(
-                "update runs set state = 'ended',
+                r#"with over as (
+                       update runs set state = 'ended',
                         outcome = coalesce($9, case when wish = 'stop' and wish_at <= now() - make_interval(secs => $10)
                                                          then 'terminated'
                                                     else 'failed' end),
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
                         container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
-                        stop_next_at = null, lease_until = null
-                 where id = $2 and worker = $1 and state = 'lost'",
+                        stop_next_at = null, lease_until = null,
+                        delivered_at = coalesce(delivered_at, $11), delivered_to = coalesce(delivered_to, $12),
+                        egress_cut_at = coalesce(egress_cut_at, $13), host_killed_at = coalesce(host_killed_at, $14)
+                       where id = $2 and worker = $1 and state = 'lost'
+                       returning id, worker, wish, end_step, reason),
+                   noted as (
+                       insert into audit (who, what, run_id, detail)
+                       select 'worker ' || worker, 'stopped by itself', id, reason from over
+                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                   select id from over"#,
                 worker,
                 run.0,
                 reason,
@@ -493,12 +510,16 @@ impl Db {
                 evidence.container,
                 evidence.cgroup.map(Cgroup::word),
                 own.map(Outcome::word),
-                ago.as_secs_f64()
+                ago.as_secs_f64(),
+                progress.delivered_at,
+                progress.delivered_to,
+                progress.egress_cut_at,
+                progress.host_killed_at
             )
-            .execute(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done.is_some())
     }
 
     /// One row means that the lease holds; none that it is gone.

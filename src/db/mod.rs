@@ -31,7 +31,7 @@ pub use checkup::{Checkup, checkup};
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
-pub use lease::{Adopted, Claimed, Held, Lease, Renewed};
+pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
 pub use receipts::Matches;
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};

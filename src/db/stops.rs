@@ -293,7 +293,7 @@ async fn wish_members(tx: &mut Tx, stop: i64) -> sqlx::Result<Vec<Told>> {
            wished as (
                update runs r set
                    wish = 'stop', wish_mode = s.mode, wish_by = s.by_id, wish_by_name = s.by_name, wish_at = now(),
-                   wish_reason = s.reason, wish_device = s.device,
+                   wish_reason = s.reason, wish_device = s.device, wish_save = false,
                    state        = case r.state when 'queued' then 'ended' else r.state end,
                    outcome      = case r.state when 'queued' then 'terminated' end,
                    reason       = case r.state when 'queued' then 'Stopped before it started.' end,
@@ -302,7 +302,7 @@ async fn wish_members(tx: &mut Tx, stop: i64) -> sqlx::Result<Vec<Told>> {
                    ended_at     = case r.state when 'queued' then now() end
                from stops s
                where s.id = $1 and r.id = any(array(select run_id from todo)) and r.state <> 'ended'
-                 and (r.wish = 'run' or (r.wish_mode = 'graceful' and s.mode = 'force'))
+                 and (r.wish = 'run' or (s.mode = 'force' and (r.wish_mode = 'graceful' or r.wish_save)))
                returning r.id, r.worker, case r.state when 'ended' then 'queued' else 'wished' end as met,
                          s.mode, s.reason, s.by_name, s.address),
            noted as (

@@ -110,6 +110,13 @@ words! {
     }
 }
 
+impl Step {
+    /// Whether a signal of ours was behind it.
+    pub fn is_a_kill(self) -> bool {
+        matches!(self, Self::Sigint | Self::Sigterm | Self::Sigkill | Self::HostKill)
+    }
+}
+
 words! {
     /// What the host's kernel showed of a container's processes when the engine had said that it is over.
     Cgroup {

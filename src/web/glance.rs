@@ -26,6 +26,9 @@ impl Glance {
         let stop = run.stop.as_ref()?;
         let (tone, head) = match (run.state, run.outcome) {
             (State::Ended, Some(Outcome::Terminated)) => ("go", "It is dead."),
+            (State::Ended, _) if run.evidence.as_ref().is_some_and(|proof| proof.step.is_a_kill()) => {
+                ("go", "It is dead; its worker had stopped it.")
+            }
             (State::Ended, _) => ("go", "It is dead; it ended by itself first."),
             (State::Lost, _) => ("lost", "Nobody knows whether it lives."),
             _ => ("unsure", "It isn’t proven dead."),

@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::roster::Order;
-use super::verdict::Cause;
 use super::{POLL, Worker};
 use crate::db;
 use crate::gate::Gate;
@@ -73,11 +71,11 @@ pub(super) async fn watch(worker: &Worker) {
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! { _ = poll.tick() => false, () = worker.look.notified() => true };
+        tokio::select! { _ = poll.tick() => {}, () = worker.look.notified() => {} }
         let looked = async {
             look(worker).await?;
-            // Every 2 s the loop that looks for work does this.
-            if told { give_orders(worker).await } else { Ok(()) }
+            // The loop that looks for work does this too, but may be busy with an engine that doesn't answer.
+            give_orders(worker).await
         };
         if let Err(error) = looked.await {
             tracing::warn!(%error, "can't ask whether gates are closed");
@@ -105,7 +103,7 @@ async fn look(worker: &Worker) -> db::Result<()> {
 async fn give_orders(worker: &Worker) -> db::Result<()> {
     for run in worker.parts.db.held_by(worker.name()).await?.iter().filter(|run| !run.lost) {
         if let Some(mode) = run.stop {
-            worker.roster.order(run.run, Order { mode, cause: Cause::Wish });
+            worker.roster.wish(run.run, mode, run.save);
         }
     }
     Ok(())

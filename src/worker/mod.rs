@@ -21,10 +21,11 @@ mod sweep;
 pub mod verdict;
 mod workspace;
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -75,6 +76,8 @@ pub struct Times {
     /// Without a renewal for this long it stops its containers: two thirds of a lease, so that nothing of it lives when
     /// the lease lapses.
     pub fence: Duration,
+    /// Without a word from Postgres for this long every lease has lapsed, whoever held it: a lease.
+    pub lapse: Duration,
     /// For saving a run's work before the first signal, in all. The stop goes on after that.
     pub save: Duration,
 }
@@ -85,6 +88,7 @@ impl Default for Times {
             ladder: None,
             renewal: Lease::LASTS / 3,
             fence: Lease::LASTS * 2 / 3,
+            lapse: Lease::LASTS,
             save: Duration::from_secs(15),
         }
     }
@@ -115,6 +119,10 @@ struct Worker {
     supervisors: TaskTracker,
     /// What `stop-all` did here.
     notes: notes::Notes,
+    /// When Postgres last said what this worker holds; at first, when this life began.
+    heard: Mutex<Instant>,
+    /// Containers that a sweep has killed, until they are laid to rest.
+    killed: Mutex<HashSet<String>>,
 }
 
 /// Takes runs and supervises them until told to leave; says through `ready` when it has registered.
@@ -137,6 +145,8 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         notices,
         supervisors: TaskTracker::new(),
         notes: notes::Notes::default(),
+        heard: Mutex::new(Instant::now()),
+        killed: Mutex::default(),
     });
     let host = pulse::host(&worker);
     let begin = async {
@@ -145,6 +155,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     };
     tokio::select! {
         () = begin => {}
+        () = sweep::orphans(&worker) => {}
         () = leave.hand_over.cancelled() => return Ok(()),
     }
     // Nobody may be listening any more; that is fine.
@@ -158,6 +169,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = inbox::notices(&worker) => {}
         () = inbox::tell(&worker, outbox) => {}
         () = look_for_work(&worker) => {}
+        () = sweep::orphans(&worker) => {}
         () = survey::surveys(&worker) => {}
         () = survey::clearings(&worker) => {}
         () = leave.hand_over.cancelled() => {}
@@ -221,6 +233,33 @@ impl Worker {
         &self.parts.settings.name
     }
 
+    /// Postgres has just said what this worker holds.
+    fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long ago that was.
+    fn deaf_for(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn killed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this life has killed a container that is still to be laid to rest.
+    fn has_killed(&self, container: &str) -> bool {
+        self.killed().contains(container)
+    }
+
+    fn remember_killed(&self, container: &str) {
+        self.killed().insert(container.to_owned());
+    }
+
+    fn forget_killed(&self, container: &str) {
+        self.killed().remove(container);
+    }
+
     /// This worker's own folder.
     fn dir(&self) -> PathBuf {
         self.parts.settings.dir.join(self.name())
@@ -281,15 +320,18 @@ impl Worker {
     /// Compares the roster with Postgres: gives orders for wishes, gives up what is no longer ours, adopts what a former
     /// life held. True when something of ours needs the engine's word.
     async fn catch_up(self: &Arc<Self>) -> db::Result<bool> {
+        // Nobody else may be there to do it; without it a lapsed lease would keep its container alive.
+        self.parts.db.lose_lapsed().await?;
         let known = self.roster.held();
         let held = self.parts.db.held_by(self.name()).await?;
+        self.heard();
         for run in held.iter().filter(|run| !run.lost) {
             if let Some(mode) = run.stop {
                 self.roster.wish(run.run, mode, run.save);
             }
         }
         for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {
-            self.roster.order(*run, Order { mode: StopMode::Force, cause: Cause::LeaseGone });
+            self.roster.order(*run, Order::new(StopMode::Force, Cause::LeaseGone));
         }
         for run in held.iter().filter(|run| !run.lost && !known.contains(&run.run)) {
             adopt::adopt(self, run).await?;
@@ -299,7 +341,7 @@ impl Worker {
 
     /// Stops every run and waits for the ends to be written, within bounds.
     async fn stop_runs(self: &Arc<Self>) {
-        self.roster.order_all(Order { mode: StopMode::Force, cause: Cause::Shutdown });
+        self.roster.order_all(Order::new(StopMode::Force, Cause::Shutdown));
         self.supervisors.close();
         if timeout(LEAVE, self.supervisors.wait()).await.is_err() {
             tracing::warn!(runs = self.roster.len(), "runs are left behind");

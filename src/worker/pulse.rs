@@ -97,15 +97,14 @@ async fn renew(worker: &Worker) -> bool {
     let asked = Instant::now();
     match worker.parts.db.renew(worker.name(), &leases).await {
         Ok(renewed) => {
+            worker.heard();
             worker.roster.renewed(renewed.iter().map(|lease| (lease.run, lease.fence)), asked);
             for lease in leases {
                 let kept = renewed.iter().any(|r| r.run == lease.run() && r.fence == lease.fence());
                 // One that has just ended isn't renewed either; its supervisor no longer listens.
                 if !kept {
                     tracing::debug!(run = %lease.run(), "not renewed");
-                    worker
-                        .roster
-                        .order(lease.run(), Order { mode: StopMode::Force, cause: Cause::LeaseGone });
+                    worker.roster.order_under(&lease, Order::new(StopMode::Force, Cause::LeaseGone));
                 }
             }
             true
@@ -122,7 +121,7 @@ pub(super) async fn fence(worker: &Worker) {
     loop {
         sleep(LOOK).await;
         for run in worker.roster.overdue(Instant::now(), worker.parts.times.fence) {
-            worker.roster.order(run, Order { mode: StopMode::Force, cause: Cause::CutOff });
+            worker.roster.order(run, Order::new(StopMode::Force, Cause::CutOff));
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn report(worker: &Worker, lease: &Lease, mut reports: watch::R
             }
             Err(error) => {
                 tracing::warn!(run = %lease.run(), %error, "the run is no longer ours");
-                worker.roster.order(lease.run(), Order { mode: StopMode::Force, cause: Cause::LeaseGone });
+                worker.roster.order(lease.run(), Order::new(StopMode::Force, Cause::LeaseGone));
                 return;
             }
         }

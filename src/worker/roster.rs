@@ -17,8 +17,16 @@ use crate::model::run::{RunId, StopMode};
 pub(super) struct Order {
     /// Where the ladder begins.
     pub(super) mode: StopMode,
-    /// Why.
+    /// Why it began.
     pub(super) cause: Cause,
+    /// Whether somebody wishes it, be it from the beginning or since.
+    pub(super) wished: bool,
+}
+
+impl Order {
+    pub(super) fn new(mode: StopMode, cause: Cause) -> Self {
+        Self { mode, cause, wished: cause == Cause::Wish }
+    }
 }
 
 struct Entry {
@@ -59,6 +67,14 @@ impl Roster {
         }
     }
 
+    /// Gives an order to a run that is still held under this lease.
+    pub(super) fn order_under(&self, lease: &Lease, order: Order) {
+        let held = self.runs().get(&lease.run()).is_some_and(|entry| entry.lease.fence() == lease.fence());
+        if held {
+            self.order(lease.run(), order);
+        }
+    }
+
     /// Gives an order. The first cause stays; `force` outranks `graceful`. False when the run isn't here.
     pub(super) fn order(&self, run: RunId, order: Order) -> bool {
         let runs = self.runs();
@@ -72,11 +88,14 @@ impl Roster {
                 *held = Some(order);
                 true
             }
-            Some(held) if held.mode == StopMode::Graceful && order.mode == StopMode::Force => {
-                held.mode = StopMode::Force;
-                true
+            Some(held) => {
+                let before = *held;
+                held.wished |= order.wished;
+                if order.mode == StopMode::Force {
+                    held.mode = StopMode::Force;
+                }
+                *held != before
             }
-            Some(_) => false,
         });
         true
     }
@@ -91,7 +110,7 @@ impl Roster {
                 entry.errands.save(false);
             }
         }
-        self.order(run, Order { mode, cause: Cause::Wish })
+        self.order(run, Order::new(mode, Cause::Wish))
     }
 
     /// The run is in this container.

@@ -4,13 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::{Worker, ladder};
 use crate::clock;
-use crate::db::Held;
+use crate::db::{Held, Settlement};
 use crate::engine::{Exit, Found, Left, Signal, Status};
 use crate::model::found::{Kind, Leftover};
-use crate::model::run::{Cgroup, Evidence, RunId, Step};
+use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopProgress};
 use crate::queue::Notice;
+
+/// Between two looks for what no lease can hold.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Looks at everything the engine holds of ours.
 ///
@@ -34,6 +39,12 @@ pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
     }
     for run in held.iter().filter(|held| held.lost && !known.contains(&held.run)) {
         if !found.iter().any(|container| container.run == run.run.0) {
+            // One empty answer isn't proof while its processes can be seen.
+            if let Some(container) = worker.parts.engine.find_by_host(&worker.run_dir(run.run)).await {
+                tracing::warn!(run = %run.run, container, "the engine doesn't list what lives");
+                worker.parts.engine.kill_by_host(&container).await?;
+                continue;
+            }
             settle(worker, run.run, None, Step::Absent, "The engine says that its container is gone.")
                 .await?;
         }
@@ -41,11 +52,40 @@ pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Kills what this worker may hold no lease on any more, as long as Postgres can't be asked: a life that begins while it is
+/// away knows of no lease, and by then each has lapsed. Nothing is removed or said to be over; that waits for Postgres.
+pub(super) async fn orphans(worker: &Worker) {
+    loop {
+        sleep(LOOK).await;
+        if worker.deaf_for() < worker.parts.times.lapse {
+            continue;
+        }
+        let known = worker.roster.held();
+        let found = worker.parts.engine.list().await.unwrap_or_default();
+        let living = found.iter().filter(|container| container.status == Status::Alive);
+        for container in living.filter(|container| !known.contains(&RunId(container.run))) {
+            tracing::warn!(
+                run = container.run,
+                container = container.container,
+                "killing what no lease can hold"
+            );
+            let engine = &worker.parts.engine;
+            let (sent, by_host) = tokio::join!(
+                engine.signal(&container.container, Signal::Kill),
+                engine.kill_by_host(&container.container)
+            );
+            if sent.is_ok() || by_host.is_ok() {
+                worker.remember_killed(&container.container);
+            }
+        }
+    }
+}
+
 /// Kills what lives, and removes it once the engine says that it is over.
 async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> anyhow::Result<()> {
     let engine = &worker.parts.engine;
     let run = RunId(found.run);
-    let mut killed = false;
+    let mut killed = worker.has_killed(&found.container);
     if found.status == Status::Alive {
         tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
         let (sent, by_host) = tokio::join!(
@@ -57,6 +97,10 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
             Err(_) if by_host.is_ok() => killed = true,
             Err(crate::engine::Error::NotRunning | crate::engine::Error::Absent) => {}
             Err(error) => return Err(error.into()),
+        }
+        if killed {
+            // It may take longer than this look at it.
+            worker.remember_killed(&found.container);
         }
         tokio::time::timeout(crate::engine::DEADLINE, engine.wait(&found.container)).await??;
     }
@@ -70,7 +114,10 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         }
     };
     let cgroup = match engine.left(&found.container).await {
-        Left::Alive(n) => anyhow::bail!("{n} of its processes are alive"),
+        Left::Alive(n) => {
+            engine.kill_by_host(&found.container).await?;
+            anyhow::bail!("{n} of its processes outlived it; killed by the host")
+        }
         Left::Empty => Cgroup::Empty,
         Left::Gone => Cgroup::Gone,
         Left::Unseen => Cgroup::Unseen,
@@ -97,6 +144,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         db.note_of_worker(worker.name(), "stray container killed", Some(run), &found.container).await?;
     }
     engine.remove(&found.container).await?;
+    worker.forget_killed(&found.container);
     let leftover = Leftover {
         kind: Kind::Container,
         what: found.container.clone(),
@@ -122,7 +170,11 @@ async fn settle(
         None => (None, None, None),
     };
     let evidence = Evidence { container, exit_code, step, confirmed_at: clock::now(), cgroup };
-    if worker.parts.db.settle_lost(worker.name(), run, None, reason, &evidence, Duration::ZERO).await? {
+    // A stop that was wished after it had ended by itself has nothing to do with its end.
+    let own = (step == Step::ByItself).then_some(Outcome::Failed);
+    let none = StopProgress::default();
+    let settlement = Settlement { own, reason, evidence: &evidence, ago: Duration::ZERO, progress: &none };
+    if worker.parts.db.settle_lost(worker.name(), run, &settlement).await? {
         tracing::info!(%run, %step, "a lost run is settled");
         worker.tell(Notice::Changed(run));
     }

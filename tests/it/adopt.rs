@@ -4,6 +4,7 @@ use signalbox::model::run::{Outcome, State, Step, StopMode};
 
 use crate::fleet::{Fleet, until};
 use crate::scripted::Script;
+use crate::wire::{Proxy, Wire};
 
 const SUCCESS: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done"}"#;
 
@@ -120,4 +121,63 @@ async fn a_container_that_nobody_holds_is_killed_and_noted() {
     .await
     .unwrap();
     assert_eq!(noted, 1);
+}
+
+#[tokio::test]
+async fn a_worker_back_too_late_ends_what_lives_though_no_server_is_there_to_call_it_lost() {
+    let mut fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    worker.kill();
+    fleet.app.stop_server();
+    let lapse = "update runs set lease_until = now() - interval '1 s'";
+    sqlx::query(lapse).execute(fleet.app.sql()).await.unwrap();
+    let _next = fleet.worker("w1").await;
+    until("dead", async || fleet.engine.alive().is_empty()).await;
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::Sigkill));
+}
+
+#[tokio::test]
+async fn a_time_limit_isnt_told_as_the_delivery_of_a_wish_that_came_later() {
+    let fleet = Fleet::new().await;
+    sqlx::query("update agents set time_s = 1").execute(fleet.app.sql()).await.unwrap();
+    fleet.engine.script(Script {
+        ignores: std::collections::BTreeSet::from(["SIGINT", "SIGTERM"]),
+        ..Script::default()
+    });
+    let mut parts = fleet.parts("w1");
+    parts.times.ladder.as_mut().unwrap().sigint = std::time::Duration::from_secs(30);
+    let _worker = fleet.worker_with(parts).await;
+    let run = fleet.start("x").await;
+    let cut = fleet.until(run, "being stopped", |run| run.progress.egress_cut_at.is_some()).await;
+    assert_eq!(cut.progress.delivered_at, None, "nobody has wished anything");
+    fleet.stop(run, StopMode::Force).await;
+    let over = fleet.until_over(run).await;
+    let wished = over.stop.unwrap().at;
+    assert!(over.progress.delivered_at.unwrap() >= wished && over.progress.egress_cut_at.unwrap() < wished);
+    assert_eq!(over.outcome, Some(Outcome::TimedOut));
+}
+
+#[tokio::test]
+async fn a_life_that_begins_while_postgres_is_away_kills_what_no_lease_can_hold_any_more() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    worker.kill();
+    let url: url::Url = fleet.app.database_url.parse().unwrap();
+    let wire = Proxy::to(format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432))).await;
+    wire.set(Wire::Cut);
+    let mut parts = fleet.parts("w1");
+    parts.times.lapse = std::time::Duration::from_secs(2);
+    let _next = fleet.begin_at(parts, &wire.url(&fleet.app.database_url), &crate::app::redis_url());
+    until("dead", async || fleet.engine.alive().is_empty()).await;
+    assert!(!fleet.run(run).await.state.is_over(), "nobody could have written that");
+    assert_eq!(fleet.engine.known(), [run.0], "what proves the end is kept");
+    wire.set(Wire::Whole);
+    fleet.stop(run, StopMode::Force).await;
+    let over = fleet.until_over(run).await;
+    assert!(over.evidence.unwrap().exit_code == Some(137) && fleet.engine.made(run.0) == 1);
 }

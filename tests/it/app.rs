@@ -225,6 +225,16 @@ impl TestApp {
     }
 }
 
+impl TestApp {
+    /// Ends the server; the database and the queue stay.
+    pub(crate) fn stop_server(&mut self) {
+        self.shutdown.cancel();
+        if let Some(server) = self.server.take() {
+            server.join().unwrap().unwrap();
+        }
+    }
+}
+
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.shutdown.cancel();

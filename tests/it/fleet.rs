@@ -83,7 +83,26 @@ impl Fleet {
         self.worker_at(parts, &url, &redis).await
     }
 
-    pub(crate) async fn worker_at(&self, mut parts: Parts, database_url: &str, redis_url: &str) -> Working {
+    pub(crate) async fn worker_at(&self, parts: Parts, database_url: &str, redis_url: &str) -> Working {
+        let (mut working, is_ready) = self.begin(parts, database_url, redis_url);
+        tokio::select! {
+            is_ready = is_ready => is_ready.expect("the worker is ready"),
+            over = &mut working.over => panic!("the worker ended: {over:?}"),
+        }
+        working
+    }
+
+    /// Starts a worker that may not be ready for a long time.
+    pub(crate) fn begin_at(&self, parts: Parts, database_url: &str, redis_url: &str) -> Working {
+        self.begin(parts, database_url, redis_url).0
+    }
+
+    fn begin(
+        &self,
+        mut parts: Parts,
+        database_url: &str,
+        redis_url: &str,
+    ) -> (Working, tokio::sync::oneshot::Receiver<()>) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let leave = Leave::default();
@@ -96,12 +115,7 @@ impl Fleet {
             parts.queue = Queue::new(&redis_url, &fleet).unwrap();
             let _ = done.send(worker::work(parts, told, ready).await);
         });
-        let mut working = Working { runtime: Some(runtime), leave, over };
-        tokio::select! {
-            is_ready = is_ready => is_ready.expect("the worker is ready"),
-            over = &mut working.over => panic!("the worker ended: {over:?}"),
-        }
-        working
+        (Working { runtime: Some(runtime), leave, over }, is_ready)
     }
 
     /// Accepts a run and tells the workers, as the page does.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use signalbox::db::{Batch, Error};
+use signalbox::db::{Batch, Error, Settlement};
 use signalbox::model::event::{Event, Kind, Source};
-use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode};
+use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode, StopProgress};
 use signalbox::model::work::{NewStop, Patch};
 
 use crate::fleet::{Fleet, until};
@@ -147,11 +147,13 @@ async fn a_stop_wished_after_the_proof_of_a_lost_run_did_not_terminate_it() {
         db.lose_lapsed().await.unwrap();
         // The worker's clock says nothing here: it may be hours off.
         let confirmed_at = time::OffsetDateTime::UNIX_EPOCH;
+        let none = StopProgress::default();
         let ago = Duration::from_secs(if proof_after_wish { 0 } else { 3600 });
         let (container, exit_code, cgroup) = (Some("c".to_owned()), Some(137), None);
         let evidence = Evidence { container, exit_code, step, confirmed_at, cgroup };
         fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
-        assert!(db.settle_lost(lease.worker(), run, own, "over", &evidence, ago).await.unwrap());
+        let settlement = Settlement { own, reason: "over", evidence: &evidence, ago, progress: &none };
+        assert!(db.settle_lost(lease.worker(), run, &settlement).await.unwrap());
         fleet.run(run).await.outcome.unwrap()
     };
     assert_eq!(settled(None, Step::Sigkill, true).await, Outcome::Terminated);

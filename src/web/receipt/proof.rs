@@ -16,6 +16,7 @@ pub(super) fn proven(
         Some(Outcome::Terminated) => ("Proven", "go", ""),
         Some(Outcome::TimedOut) => ("Its time limit ended it", "wait", ""),
         Some(Outcome::OverBudget) => ("Its budget ended it", "wait", ""),
+        _ if proof.step.is_a_kill() => ("Its worker stopped it", "wait", ""),
         _ if wished_at.is_some() => {
             ("It ended by itself first", "wait", "The stop came too late, so it keeps its own outcome. ")
         }

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use super::super::verdict::{Cause, Verdict};
 use super::{RETRY, Supervisor};
 use crate::clock;
-use crate::db;
-use crate::model::run::{Evidence, Outcome, Step};
+use crate::db::{self, Settlement};
+use crate::model::run::{Evidence, Outcome, Step, StopProgress};
 
 /// Between two tries to remove a container.
 const REMOVALS: [Duration; 5] = [
@@ -95,9 +95,11 @@ impl Supervisor<'_> {
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(db::Error::Fenced(_)) => {
                     // A stop that was wished after a run's own end has nothing to do with it.
-                    let own = (evidence.step == Step::ByItself).then_some(outcome);
-                    let ago = Duration::try_from(clock::now() - evidence.confirmed_at).unwrap_or_default();
-                    match db.settle_lost(lease.worker(), lease.run(), own, &reason, &evidence, ago).await {
+                    let own = match outcome {
+                        Outcome::Terminated | Outcome::Failed if evidence.step != Step::ByItself => None,
+                        own => Some(own),
+                    };
+                    match self.settle(own, &reason, &evidence, &progress).await {
                         Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                         settled => {
                             tracing::warn!(run = %lease.run(), ?settled, "the lease was gone at the end");
@@ -116,6 +118,19 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    async fn settle(
+        &self,
+        own: Option<Outcome>,
+        reason: &str,
+        evidence: &Evidence,
+        progress: &StopProgress,
+    ) -> db::Result<bool> {
+        let lease = &self.job.lease;
+        let ago = Duration::try_from(clock::now() - evidence.confirmed_at).unwrap_or_default();
+        let settlement = Settlement { own, reason, evidence, ago, progress };
+        self.worker.parts.db.settle_lost(lease.worker(), lease.run(), &settlement).await
     }
 
     /// Removes the container that is over. One that won't go is tried again behind our back, and then said to stay: the

@@ -34,32 +34,36 @@ impl<'a> Keeper<'a> {
         gate.map_or(0, |gate| gate.close())
     }
 
-    /// Takes an order in: closes the gate and says so. The first time counts.
+    /// Takes an order in: closes the gate and says so; the first time counts. Only a wish is something that was delivered.
     pub(super) fn obey(&self, order: Order) {
         let cut = self.close();
         let now = clock::now();
-        let first = self.report.send_if_modified(|report| {
+        let mut first = false;
+        self.report.send_if_modified(|report| {
             let progress = &mut report.progress;
-            if progress.egress_cut_at.is_some() {
-                return false;
+            first = progress.egress_cut_at.is_none();
+            progress.egress_cut_at.get_or_insert(now);
+            let delivered = order.wished && progress.delivered_at.is_none();
+            if delivered {
+                progress.delivered_at = Some(now);
+                progress.delivered_to = Some(self.worker.to_owned());
             }
-            progress.delivered_at = Some(now);
-            progress.delivered_to = Some(self.worker.to_owned());
-            progress.egress_cut_at = Some(now);
-            true
+            first || delivered
         });
         if first {
             tracing::info!(run = %self.run, cause = ?order.cause, mode = %order.mode, cut, "stopping");
         }
     }
 
-    /// Waits for the first order and obeys it at once; then there is nothing left to keep.
+    /// Obeys orders as they come, for as long as it is let.
     pub(super) async fn keep(&self, mut orders: watch::Receiver<Option<Order>>) {
-        if let Ok(order) = orders.wait_for(Option::is_some).await
-            && let Some(order) = *order
-        {
-            self.obey(order);
+        loop {
+            if let Some(order) = *orders.borrow_and_update() {
+                self.obey(order);
+            }
+            if orders.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
-        std::future::pending::<()>().await;
     }
 }

@@ -41,7 +41,8 @@ impl Supervisor<'_> {
     /// Watches over a container until the engine says that it is over, and writes the end.
     pub(super) async fn live(&mut self, container: &str) {
         let worker = self.worker;
-        let lease = &self.job.lease;
+        let job = self.job;
+        let lease = &job.lease;
         self.report.send_modify(|report| report.container = Some(container.to_owned()));
         worker.roster.settled_in(lease.run(), container);
         let (said, heard) = watch::channel(self.said_before().await);
@@ -57,7 +58,7 @@ impl Supervisor<'_> {
                     done = &mut pump, if !pumped => {
                         pumped = true;
                         if done.is_err() {
-                            let order = Order { mode: StopMode::Force, cause: Cause::LeaseGone };
+                            let order = Order::new(StopMode::Force, Cause::LeaseGone);
                             worker.roster.order(lease.run(), order);
                         }
                     }
@@ -113,7 +114,7 @@ impl Supervisor<'_> {
     }
 
     /// What the output said in a former life.
-    pub(super) async fn said_before(&self) -> Said {
+    pub(super) async fn said_before(&mut self) -> Said {
         if self.job.stored.stdout == 0 {
             return Said::default();
         }
@@ -124,7 +125,11 @@ impl Supervisor<'_> {
                     let rests_since = result.is_some().then(Instant::now);
                     return Said { result, rests_since, ..Said::default() };
                 }
-                Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
+                // What it said is worth less than that it be stopped.
+                Err(db::Error::Unavailable(_)) if self.order().is_some() => return Said::default(),
+                Err(db::Error::Unavailable(_)) => {
+                    tokio::select! { () = sleep(RETRY) => {}, _ = self.orders.changed() => {} }
+                }
                 Err(error) => {
                     tracing::error!(%error, "the stored result can't be read");
                     return Said::default();
@@ -201,10 +206,10 @@ impl Supervisor<'_> {
                 _ = self.orders.changed() => {}
                 () = at(next) => {}
                 () = sleep_until(time_is_up), if ladder.is_none() => {
-                    worker.roster.order(run, Order { mode: StopMode::Graceful, cause: Cause::TimeLimit });
+                    worker.roster.order(run, Order::new(StopMode::Graceful, Cause::TimeLimit));
                 }
                 () = at(rests_until), if ladder.is_none() => {
-                    worker.roster.order(run, Order { mode: StopMode::Graceful, cause: Cause::Lingered });
+                    worker.roster.order(run, Order::new(StopMode::Graceful, Cause::Lingered));
                 }
                 Ok(()) = heard.changed() => {}
             }

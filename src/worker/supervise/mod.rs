@@ -123,6 +123,8 @@ impl Supervisor<'_> {
             let why = format!("Worker {} can't open its gate: {error}", lease.worker());
             tracing::error!(run = %lease.run(), %error, "the gate can't be opened");
             if self.job.token.is_some() {
+                // Not again at once: what is missing here (room, file descriptors) will be missing then.
+                self.worker.engine_failed();
                 self.give_back(&why).await;
                 return;
             }

@@ -39,7 +39,11 @@ impl Supervisor<'_> {
             gate_dir: dir.to_owned(),
             gate_token: token.clone(),
         };
-        match self.engine().start(&cell).await {
+        // A worker that was frozen between the claim and here has no right to the run any more.
+        if !self.worker.roster.holds(self.job.lease.run(), self.worker.parts.times.fence) {
+            return Container::NeverStarted("Its worker had lost the lease before the start.".into());
+        }
+        match self.start(&cell).await {
             Ok(container) => Container::There(container),
             Err(error) => {
                 tracing::warn!(run = %self.job.lease.run(), %error, "the container didn't start");
@@ -56,6 +60,26 @@ impl Supervisor<'_> {
                         Container::NeverStarted(error.to_string())
                     }
                     there => there,
+                }
+            }
+        }
+    }
+
+    /// Has the engine start the container. When a stop comes while it hangs over that, the host looks for what has come to
+    /// life already, and kills it.
+    async fn start(&self, cell: &Cell) -> engine::Result<String> {
+        let engine = self.engine();
+        let mut starting = engine.start(cell);
+        loop {
+            tokio::select! {
+                started = &mut starting => return started,
+                () = sleep(RETRY) => {
+                    if self.order().is_some()
+                        && let Some(container) = engine.find_by_host(&cell.gate_dir).await
+                        && let Err(error) = engine.kill_by_host(&container).await
+                    {
+                        tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
+                    }
                 }
             }
         }
@@ -93,7 +117,13 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Found { container, .. }) => return Container::There(container),
-                None if self.job.ran.is_some() => return Container::Gone,
+                // One empty answer isn't proof while its processes can be seen.
+                None if self.job.ran.is_some() => {
+                    return match self.engine().find_by_host(dir).await {
+                        Some(container) => Container::There(container),
+                        None => Container::Gone,
+                    };
+                }
                 None => return Container::NeverStarted("The worker was restarted before the start.".into()),
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use signalbox::db::{Batch, Db, Error, Lease, Superuser};
+use signalbox::db::{Batch, Db, Error, Lease, Settlement, Superuser};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, StopMode, StopProgress};
 use signalbox::model::work::NewStop;
@@ -116,7 +116,10 @@ impl<'a> Real<'a> {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
                 let ago = Duration::from_secs(if early { 3600 } else { 0 });
                 let proof = evidence(Rung::Absent);
-                let settled = self.db.settle_lost(WORKERS[worker], run, None, "x", &proof, ago).await;
+                let progress = StopProgress::default();
+                let settlement =
+                    Settlement { own: None, reason: "x", evidence: &proof, ago, progress: &progress };
+                let settled = self.db.settle_lost(WORKERS[worker], run, &settlement).await;
                 Answer::Done(settled.unwrap())
             }
             Step::MarkRunning(lease)
