@@ -50,14 +50,15 @@ impl Bench {
     fn start(&mut self, runs: usize) -> Vec<Running> {
         let form =
             format!("agent=claude-code&title=bench&prompt={}", AGENT.replace(' ', "+").replace(';', "%3B"));
-        let paths: Vec<String> = (0..runs)
+        // One after the other: an engine that starts a hundred at once does nothing else for a minute.
+        (0..runs)
             .map(|_| {
                 let answer = self.http.post("/runs", &form);
                 assert_eq!(answer.status, 303, "{}", answer.head);
-                answer.header("location").to_owned()
+                let path = answer.header("location").to_owned();
+                self.at_work(path)
             })
-            .collect();
-        paths.into_iter().map(|path| self.at_work(path)).collect()
+            .collect()
     }
 
     fn at_work(&mut self, path: String) -> Running {
