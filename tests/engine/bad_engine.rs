@@ -118,6 +118,28 @@ async fn only_a_state_that_fits_together_is_an_end() {
     }
 }
 
+/// Whatever a kill is answered, what is asked afterwards is what became of the container; and that isn't known.
+#[tokio::test]
+async fn a_kill_that_is_answered_oddly_is_no_end() {
+    for (odd, taken) in [
+        (answer("204 No Content", ""), true),
+        (answer("304 Not Modified", ""), true),
+        (answer("404 Not Found", r#"{"message":"page not found"}"#), false),
+        (answer("409 Conflict", r#"{"message":"Container a is not running"}"#), false),
+        (answer("500 Internal Server Error", r#"{"message":"no"}"#), false),
+        ("HTTP/1.1 204 No", false),
+        ("\u{1}\u{2}\u{3}\r\n\r\n", false),
+    ] {
+        let fake = Fake::new(odd);
+        let killed = fake.engine().signal("a", Signal::Kill).await;
+        assert_eq!(killed.is_ok(), taken, "{odd:?}: {killed:?}");
+        assert!(!matches!(killed, Err(Error::Absent)), "{odd:?}");
+        let status = fake.engine().inspect("a").await;
+        assert!(!matches!(status, Ok(Status::Exited(_) | Status::Absent)), "{odd:?}: {status:?}");
+        assert!(fake.engine().wait("a").await.is_err(), "{odd:?}");
+    }
+}
+
 #[tokio::test]
 async fn silence_ends_with_the_deadline() {
     let fake = Fake::new("");

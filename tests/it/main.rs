@@ -31,6 +31,7 @@ mod sample;
 mod save;
 mod scripted;
 mod session;
+mod sick_engine;
 mod stops;
 mod wire;
 mod worker;

@@ -59,6 +59,10 @@ struct World {
     on_host: bool,
     /// So many processes outlive each container's end.
     survivors: usize,
+    /// Nothing that the host does ends them.
+    undying: bool,
+    /// What each call of this name answers instead of doing anything.
+    answers: Option<(&'static str, fn() -> Error)>,
     /// The next such call is never answered, before or after it has done its work.
     stuck: Option<(&'static str, Moment)>,
     /// How many calls stick.
@@ -124,6 +128,16 @@ impl Scripted {
     /// So many processes outlive each container's end, until the host kills them.
     pub(crate) fn survivors(&self, n: usize) {
         self.change(|world| world.survivors = n);
+    }
+
+    /// As processes in the middle of I/O that nothing interrupts: the host's kill goes out, and they stay.
+    pub(crate) fn undying(&self, undying: bool) {
+        self.change(|world| world.undying = undying);
+    }
+
+    /// From now on calls of this name are answered so, and do nothing.
+    pub(crate) fn answers(&self, answers: Option<(&'static str, fn() -> Error)>) {
+        self.change(|world| world.answers = answers);
     }
 
     pub(crate) fn refuses(&self, why: Option<&str>) {
@@ -212,9 +226,10 @@ impl Scripted {
             let thawed = tokio::time::timeout(DEADLINE, changes.changed()).await;
             thawed.map_err(|_| Error::Unavailable("no answer within 2 s".into()))?.unwrap();
         }
-        let answer = self.change(|world| match world.silent {
-            true => Err(Error::Unavailable("it is silent".into())),
-            false => call(world),
+        let answer = self.change(|world| match (world.silent, world.answers) {
+            (true, _) => Err(Error::Unavailable("it is silent".into())),
+            (false, Some((of, error))) if of == name => Err(error()),
+            (false, _) => call(world),
         });
         if stuck == Some((name, Moment::After)) {
             self.stick().await;
@@ -382,6 +397,10 @@ impl Engine for Scripted {
     async fn kill_by_host(&self, id: &str) -> Result<()> {
         self.change(|world| match world.on_host {
             false => Err(Error::Refused("not on this host".into())),
+            true if world.undying && world.survivors > 0 => {
+                let n = world.survivors;
+                Err(Error::Unavailable(format!("{n} of its processes don't die")))
+            }
             true => {
                 world.survivors = 0;
                 let found = &mut world.container(id)?.found;

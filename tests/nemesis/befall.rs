@@ -75,6 +75,12 @@ impl Nemesis {
                 engine.again(&world.dir);
                 engine.up(&world.dir, || witness::answers(world.docker_host.clone())).await;
             }
+            F::EngineRestarted => {
+                let mut engine = world.engine.lock().await;
+                engine.leave(Duration::from_secs(20)).await;
+                engine.again(&world.dir);
+                engine.up(&world.dir, || witness::answers(world.docker_host.clone())).await;
+            }
             F::EngineFrozen => {
                 let frozen = world.engine.lock().await.freeze();
                 self.pause(lasts).await;

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     PostgresSlow,
     EngineKilled,
     EngineFrozen,
+    /// Sent away and started again at once; not left to the dice.
+    EngineRestarted,
     /// These are between one worker and the engine.
     EngineCut,
     EngineHangs,
@@ -114,7 +116,7 @@ impl Fault {
             F::RedisKilled | F::RedisFrozen | F::RedisFlushed | F::RedisFull | F::RedisReadOnly => "redis",
             F::PostgresKilled | F::PostgresFrozen | F::PostgresHangsUp | F::PostgresLocked => "postgres",
             F::PostgresCut | F::PostgresHangs | F::PostgresSlow => "way to postgres",
-            F::EngineKilled | F::EngineFrozen => "engine",
+            F::EngineKilled | F::EngineFrozen | F::EngineRestarted => "engine",
             F::EngineCut | F::EngineHangs | F::EngineSlow => "way to engine",
         }
     }

@@ -13,6 +13,7 @@
 )]
 
 mod befall;
+mod broken;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../e2e/browser.rs"]
 mod browser;
@@ -77,6 +78,22 @@ fn main() -> ExitCode {
         world_trial(
             "met::a_worker_sent_away_while_postgres_is_frozen_leaves",
             met::a_worker_sent_away_while_postgres_is_frozen_leaves,
+        ),
+        world_trial(
+            "broken::an_engine_frozen_during_a_stop_is_waited_for_and_believed_when_it_thaws",
+            broken::an_engine_frozen_during_a_stop_is_waited_for_and_believed_when_it_thaws,
+        ),
+        world_trial(
+            "broken::an_engine_killed_under_living_containers_brings_none_of_them_back",
+            broken::an_engine_killed_under_living_containers_brings_none_of_them_back,
+        ),
+        world_trial(
+            "broken::an_engine_restarted_under_a_living_container_ends_it_for_good",
+            broken::an_engine_restarted_under_a_living_container_ends_it_for_good,
+        ),
+        world_trial(
+            "broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life",
+            broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life,
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), made_up.chain(worlds).collect()).exit_code()

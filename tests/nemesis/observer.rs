@@ -147,7 +147,7 @@ fn uptime(text: &str) -> Option<Ms> {
 }
 
 /// The container that a process is in, by its control group.
-fn container_of(pid: i32) -> Option<String> {
+pub(crate) fn container_of(pid: i32) -> Option<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let id = |line: &str| {
         let last = line.rsplit('/').next()?;

@@ -41,7 +41,12 @@ impl Part {
         self.child = spawn((self.make)(), dir, &self.log);
     }
 
-    /// It and its children.
+    /// Its own process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// It and its children, in any order.
     pub(crate) fn pids(&self) -> Vec<i32> {
         kin::with_children([self.child.id().cast_signed()])
     }
@@ -166,14 +171,22 @@ pub(crate) fn redis(dir: &Path, port: u16, password: &str) -> Part {
     })
 }
 
-/// A mount namespace that outlives the engines in it, as a host's does; the system's containerd is out of sight there.
+/// A mount namespace that outlives the engines in it, as a host's does; the system's containerd is out of sight there. It
+/// is ready when this comes back.
 pub(crate) fn den(dir: &Path) -> Part {
-    Part::start("den", dir, || {
+    let den = Part::start("den", dir, || {
         let mut command = Command::new("unshare");
         let script = "[ ! -d /run/containerd ] || mount -t tmpfs -o mode=711 tmpfs /run/containerd; exec sleep 1000000";
         command.args(["--mount", "--propagation", "slave", "sh", "-c", script]);
         command
-    })
+    });
+    let comm = format!("/proc/{}/comm", den.pid());
+    let deadline = std::time::Instant::now() + UP_WITHIN;
+    while fs::read_to_string(&comm).unwrap().trim_end() != "sleep" {
+        assert!(std::time::Instant::now() < deadline, "the den isn't ready");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    den
 }
 
 /// A new engine in that den, without a network.

@@ -118,7 +118,7 @@ impl World {
         let mut postgres = parts::postgres(&dir, ports[0], &password);
         let redis = parts::redis(&dir, ports[1], &password);
         let den = parts::den(&dir);
-        let mut engine = parts::engine(&dir, den.pids()[0]);
+        let mut engine = parts::engine(&dir, den.pid());
         let docker_host = format!("unix://{}", dir.join("engine.sock").display());
         let server = format!("postgres://signalbox:{password}@127.0.0.1:{}", ports[0]);
         let database_url = format!("{server}/signalbox");

@@ -1,29 +1,61 @@
-//! The table of faults in `docs/operations.md` names tests that are there, and every test that is here.
+//! The table of faults in `docs/operations.md` names tests that are there, and every test of a fault that is here.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Files whose every test has its row.
+const FILES: [&str; 9] = [
+    "it/faults/redis.rs",
+    "it/faults/postgres.rs",
+    "it/faults/server.rs",
+    "it/faults/wishes.rs",
+    "it/faults/host.rs",
+    "it/crashes.rs",
+    "it/sick_engine.rs",
+    "e2e/agents.rs",
+    "nemesis/broken.rs",
+];
 
 fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-/// Every function in the tests, as `file's module::function` is too much to ask of a table.
-fn functions(folder: &Path, found: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
+/// The name of the function that begins in this line.
+fn function(line: &str) -> Option<&str> {
+    line.split_once("fn ")?.1.split('(').next()
+}
+
+/// The tests of a file: marked as such, or listed by a `main` of its own.
+fn tests_in(text: &str) -> BTreeSet<String> {
+    let marked = text.lines().zip(text.lines().skip(1)).filter(|(mark, _)| {
+        let mark = mark.trim_start();
+        mark.starts_with("#[test]") || mark.starts_with("#[tokio::test")
+    });
+    let mut found: BTreeSet<String> =
+        marked.filter_map(|(_, line)| function(line)).map(str::to_owned).collect();
+    if text.contains("libtest_mimic::run(") {
+        let words = text.split(|letter: char| letter != '_' && !letter.is_alphanumeric());
+        found.extend(words.map(str::to_owned));
+    }
+    found
+}
+
+/// Every test below this folder, as `file's module::function` is too much to ask of a table.
+fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            functions(&path, found);
+            tests_below(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split_once('('));
-            found.extend(names.map(|(name, _)| name.to_owned()));
+            found.append(&mut tests_in(&fs::read_to_string(&path).unwrap()));
         }
     }
 }
 
 /// The tests that the rows name, in their last column; each row names one at least.
 fn named() -> Vec<String> {
-    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let (_, table) =
         text.split_once("| fault | what one sees | what Signalbox does | test |").expect("a table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
@@ -41,7 +73,9 @@ fn named() -> Vec<String> {
 #[test]
 fn every_row_of_the_table_of_faults_has_its_test() {
     let mut there = BTreeSet::new();
-    functions(&root().join("tests"), &mut there);
+    for folder in ["it", "engine", "e2e", "nemesis"] {
+        tests_below(&root().join("tests").join(folder), &mut there);
+    }
     let lacking: Vec<String> = named().into_iter().filter(|name| !there.contains(name)).collect();
     assert!(lacking.is_empty(), "no such tests: {lacking:#?}");
 }
@@ -49,11 +83,17 @@ fn every_row_of_the_table_of_faults_has_its_test() {
 #[test]
 fn every_test_of_a_fault_has_its_row() {
     let named: BTreeSet<String> = named().into_iter().collect();
-    for file in ["redis", "postgres", "server", "wishes", "host"] {
-        let text = std::fs::read_to_string(root().join(format!("tests/it/faults/{file}.rs"))).unwrap();
-        for test in text.split("#[tokio::test]\nasync fn ").skip(1) {
-            let name = test.split('(').next().unwrap();
-            assert!(named.contains(name), "{name} isn't in the table");
+    for file in FILES {
+        let text = fs::read_to_string(root().join("tests").join(file)).unwrap();
+        let mut tests = tests_in(&text);
+        if tests.is_empty() {
+            // Those that a `main` of their own lists are what it can see.
+            let seen = text.lines().filter(|line| line.starts_with("pub(crate) async fn "));
+            tests.extend(seen.filter_map(function).map(str::to_owned));
+        }
+        assert!(!tests.is_empty(), "{file} has no tests");
+        for test in tests {
+            assert!(named.contains(&test), "{test} isn't in the table");
         }
     }
 }
