@@ -20,6 +20,8 @@ use crate::worker::notes::{Killed, Note};
 
 /// How long killing goes on.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it goes on looking after the first round, with nothing alive: a start under way takes its time.
+const STARTS_FOR: Duration = Duration::from_secs(3);
 /// How long an engine is asked for anything: it may be the reason why this is needed.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,7 @@ async fn stop_all(settings: &config::Host, reason: &str) -> Result<u8, Failure> 
     leave(&note, &folders);
     let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
     let until = Instant::now() + PATIENCE;
-    let mut rounds = 0;
+    let mut settled = None;
     loop {
         let targets = stop.targets().await;
         let mut alive = false;
@@ -65,9 +67,10 @@ async fn stop_all(settings: &config::Host, reason: &str) -> Result<u8, Failure> 
             alive |= !receipt.dead;
             receipts.insert(target.container.clone(), receipt);
         }
-        rounds += 1;
-        // A second look: what was just being started when the first one came.
-        if Instant::now() >= until || (rounds >= 2 && targets.is_empty()) || (rounds >= 3 && !alive) {
+        // What was just being started when the first look came is caught by a later one.
+        let now = Instant::now();
+        let settled = *settled.get_or_insert(now + STARTS_FOR);
+        if now >= until || (now >= settled && !alive) {
             break;
         }
         sleep(Duration::from_millis(200)).await;
@@ -191,7 +194,7 @@ impl StopAll {
             None => None,
         };
         let host = match (&by_host, left) {
-            (_, Left::Alive(n)) => format!("{n} of its processes are ALIVE"),
+            (_, Left::Alive(n)) | (&Ok(Left::Alive(n)), _) => format!("{n} of its processes are ALIVE"),
             (Ok(_), _) => "killed by the host's kernel, nothing of it is left".to_owned(),
             (Err(_), _) if by_engine => "killed by the engine".to_owned(),
             (Err(error), _) => format!("not killed by this host: {error}"),
@@ -199,7 +202,8 @@ impl StopAll {
         let over = engine.as_deref().is_some_and(|word| word != "alive");
         let word =
             engine.map_or("the engine doesn't answer".to_owned(), |word| format!("the engine says {word}"));
-        let dead = !matches!(left, Left::Alive(_)) && (by_host.is_ok() || over);
+        let killed = matches!(by_host, Ok(Left::Empty | Left::Gone));
+        let dead = !matches!(left, Left::Alive(_)) && (killed || over);
         (dead, format!("{host}; {word}"))
     }
 }

@@ -91,7 +91,8 @@ impl Db {
         Ok((read(open.await?)?, read(gone.await?)?))
     }
 
-    /// Wishes that a leftover be cleared away, with its audit row. False when that was wished already, or it is gone.
+    /// Wishes that a leftover be cleared away, with its audit row; again, when the last try has failed. False when that is
+    /// wished already, or it is gone.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such finding.
@@ -99,8 +100,10 @@ impl Db {
         let row = within(
             sqlx::query!(
                 r#"with wished as (
-                       update findings set wished_by = $2, wished_by_name = $3, wished_at = now()
-                       where id = $1 and gone_at is null and wished_at is null and kind <> 'run'
+                       update findings set wished_by = $2, wished_by_name = $3, wished_at = now(),
+                              done = null, done_by = null, done_at = null
+                       where id = $1 and gone_at is null and kind <> 'run'
+                         and (wished_at is null or done_at is not null)
                        returning worker, kind, what, run_id),
                    noted as (
                        insert into audit (who, what, run_id, detail, address)

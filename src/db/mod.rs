@@ -101,18 +101,20 @@ impl From<sqlx::Error> for Error {
             }
             E::Database(db) => match (db.constraint(), db.code().as_deref()) {
                 (Some("users_name"), Some("23505")) => Self::Taken("this name"),
-                // Class 57: shutting down, crashed, starting up; class 53: out of connections, disk, memory;
-                // 08: connection; 55P03: lock not available; 25006: read-only. (PostgreSQL manual, appendix A)
-                (_, Some(code))
-                    if ["57", "53", "08"].contains(&&code[..2]) || code == "55P03" || code == "25006" =>
-                {
-                    Self::Unavailable(db.message().to_owned())
-                }
+                (_, Some(code)) if is_worth_another_try(code) => Self::Unavailable(db.message().to_owned()),
                 _ => Self::Broken(error),
             },
             _ => Self::Broken(error),
         }
     }
+}
+
+/// Whether a refusal is about Postgres' own state and not about what was asked: class 57: shutting down, crashed, starting
+/// up; 53: out of connections, disk, memory; 58: its disk; XX: its own defects; 08: connection; 55P03: lock not available;
+/// 40P01: deadlock; 40001: not serializable; 25006: read-only. (PostgreSQL manual, appendix A)
+fn is_worth_another_try(code: &str) -> bool {
+    ["57", "53", "58", "XX", "08"].iter().any(|class| code.starts_with(class))
+        || ["55P03", "40P01", "40001", "25006"].contains(&code)
 }
 
 /// The result of every method here.
@@ -218,5 +220,21 @@ impl Db {
     /// that hangs, holding runs under leases that nobody renews any more.
     pub async fn close(&self) {
         let _ = tokio::time::timeout(DEADLINE, self.pool.close()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_worth_another_try;
+
+    #[test]
+    fn what_postgres_suffers_from_is_tried_again_and_what_we_did_wrong_isnt() {
+        for code in ["57P01", "53100", "58030", "XX000", "XX001", "08006", "55P03", "40P01", "40001", "25006"]
+        {
+            assert!(is_worth_another_try(code), "{code}");
+        }
+        for code in ["23505", "42501", "22021", "40002", "25001", "5"] {
+            assert!(!is_worth_another_try(code), "{code}");
+        }
     }
 }

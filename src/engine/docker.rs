@@ -323,7 +323,10 @@ impl Engine for Docker {
         match self.look(container, Host::kill).await {
             None => Err(Error::Refused("the engine is on another host".to_owned())),
             Some(Ok(Left::Alive(n))) => Err(Error::Unavailable(format!("{n} of its processes don't die"))),
-            Some(Ok(Left::Empty | Left::Gone | Left::Unseen)) => Ok(()),
+            Some(Ok(Left::Unseen)) => {
+                Err(Error::Unavailable("this host doesn't see its processes".to_owned()))
+            }
+            Some(Ok(Left::Empty | Left::Gone)) => Ok(()),
             Some(Err(error)) => Err(Error::Refused(error.to_string())),
         }
     }

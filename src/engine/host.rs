@@ -66,7 +66,7 @@ impl Host {
 
     /// Remembers a living container's control groups; says whether it was seen.
     pub fn learn(&self, container: &str) -> bool {
-        !self.groups(container).is_empty()
+        self.groups(container).is_ok_and(|groups| !groups.is_empty())
     }
 
     /// Forgets a container that is over.
@@ -76,23 +76,24 @@ impl Host {
 
     /// What is left of a container.
     pub fn left(&self, container: &str) -> Left {
-        let groups = self.groups(container);
+        self.looked(container).unwrap_or(Left::Unseen)
+    }
+
+    fn looked(&self, container: &str) -> io::Result<Left> {
+        let groups = self.groups(container)?;
         if groups.is_empty() {
-            return if self.has_containers() { Left::Gone } else { Left::Unseen };
+            return Ok(if self.has_containers() { Left::Gone } else { Left::Unseen });
         }
-        match self.members(&groups).len() {
-            0 if groups.iter().any(|group| group.exists()) => Left::Empty,
-            0 => Left::Gone,
-            alive => Left::Alive(alive),
-        }
+        left_in(&groups, self.members(&groups)?.len())
     }
 
     /// Kills everything in a container, until nothing is left or patience ends; gives what is left.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when no process of it can be seen from here; else what the kernel refused.
+    /// [`ErrorKind::NotFound`] when no process of it can be seen from here; else what the kernel refused, also when it
+    /// didn't show who is in there.
     pub fn kill(&self, container: &str) -> io::Result<Left> {
-        let groups = self.groups(container);
+        let groups = self.groups(container)?;
         if groups.is_empty() {
             return Err(io::Error::new(ErrorKind::NotFound, "no process of it can be seen on this host"));
         }
@@ -100,14 +101,17 @@ impl Host {
         let mut refused = None;
         loop {
             let members = self.members(&groups);
-            if members.is_empty() {
-                return Ok(self.left(container));
+            if members.as_ref().is_ok_and(BTreeSet::is_empty) {
+                return left_in(&groups, 0);
             }
+            // What has the kernel's own switch is ended even when nobody in it can be seen.
+            let seen = members.as_ref().ok().cloned().unwrap_or_default();
             for group in &groups {
-                refused = end(group, &members, |pid| self.is_in(pid, container)).err().or(refused);
+                refused = end(group, &seen, |pid| self.is_in(pid, container)).err().or(refused);
             }
             if Instant::now() >= until {
-                return refused.map_or_else(|| Ok(self.left(container)), Err);
+                let alive = members?.len();
+                return refused.map_or(Ok(Left::Alive(alive)), Err);
             }
             sleep(Duration::from_micros(300));
         }
@@ -115,14 +119,29 @@ impl Host {
 
     /// The containers into which a run's folder below `work_dir` is mounted, found by their processes.
     pub fn cells(&self, work_dir: &Path) -> Vec<Cell> {
+        let Some(place) = self.place(work_dir) else { return Vec::new() };
+        let pids = self.pids().unwrap_or_default();
         let cells: BTreeSet<Cell> =
-            self.pids().into_iter().filter_map(|pid| self.cell(pid, work_dir)).collect();
+            pids.into_iter().filter_map(|pid| self.cell(pid, work_dir, &place)).collect();
         cells.into_iter().collect()
     }
 
-    fn cell(&self, pid: i32, work_dir: &Path) -> Option<Cell> {
+    /// Where the kernel has a folder: of the mounts that this process sees, the last of those nearest to it.
+    fn place(&self, folder: &Path) -> Option<Place> {
+        let mounts = fs::read_to_string(self.proc.join("self/mountinfo")).ok()?;
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let places = mounts.lines().filter_map(|line| {
+            let mount = Mount::read(line)?;
+            let below = folder.strip_prefix(&mount.at).ok()?;
+            let depth = mount.at.components().count();
+            Some((depth, Place { device: mount.device.to_owned(), root: mount.root.join(below) }))
+        });
+        places.max_by_key(|(depth, _)| *depth).map(|(_, place)| place)
+    }
+
+    fn cell(&self, pid: i32, work_dir: &Path, place: &Place) -> Option<Cell> {
         let mounts = fs::read_to_string(self.of(pid, "mountinfo")).ok()?;
-        let folder = mounts.lines().find_map(|line| run_folder(line, work_dir))?;
+        let folder = mounts.lines().find_map(|line| run_folder(line, work_dir, place))?;
         let groups = fs::read_to_string(self.of(pid, "cgroup")).ok()?;
         let container = groups.lines().find_map(container_id)?;
         Some(Cell { container, folder })
@@ -132,9 +151,12 @@ impl Host {
         self.proc.join(pid.to_string()).join(file)
     }
 
-    fn pids(&self) -> Vec<i32> {
-        let Ok(entries) = fs::read_dir(&self.proc) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    fn pids(&self) -> io::Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for entry in fs::read_dir(&self.proc)? {
+            pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+        }
+        Ok(pids)
     }
 
     /// Whether this kernel holds containers of an engine at all: the folder above their control groups stays.
@@ -152,25 +174,41 @@ impl Host {
         })
     }
 
-    fn groups(&self, container: &str) -> Vec<PathBuf> {
+    /// A container's control groups; none when no process is in it. What couldn't be read might have been one.
+    fn groups(&self, container: &str) -> io::Result<Vec<PathBuf>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned();
         if let Some(groups) = known {
-            return groups;
+            return Ok(groups);
         }
-        let found = self.pids().into_iter().map(|pid| self.groups_of(pid, container));
-        let groups = found.into_iter().find(|groups| !groups.is_empty()).unwrap_or_default();
-        if !groups.is_empty() {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(container.to_owned(), groups.clone());
+        let mut unread = Ok(Vec::new());
+        for pid in self.pids()? {
+            match self.groups_of(pid, container) {
+                Ok(groups) if groups.is_empty() => {}
+                Ok(groups) => {
+                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.insert(container.to_owned(), groups.clone());
+                    return Ok(groups);
+                }
+                Err(error) => unread = Err(error),
+            }
         }
-        groups
+        unread
     }
 
     /// The control groups of a process that belong to this container.
-    fn groups_of(&self, pid: i32, container: &str) -> Vec<PathBuf> {
-        let text = fs::read_to_string(self.of(pid, "cgroup")).unwrap_or_default();
-        let ours = text.lines().filter(|line| container_id(line).as_deref() == Some(container));
-        ours.filter_map(|line| self.folder_of(line)).collect()
+    fn groups_of(&self, pid: i32, container: &str) -> io::Result<Vec<PathBuf>> {
+        let text = read_if_there(&self.of(pid, "cgroup"))?;
+        let mut lines =
+            text.lines().filter(|line| container_id(line).as_deref() == Some(container)).peekable();
+        if lines.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let groups: Vec<PathBuf> = lines.filter_map(|line| self.folder_of(line)).collect();
+        // It may have ended between the two looks.
+        if groups.is_empty() && self.is_alive(pid)? {
+            return Err(io::Error::other("its control group can't be seen from here"));
+        }
+        Ok(groups)
     }
 
     /// `HIERARCHY:CONTROLLERS:PATH`, as a folder that exists.
@@ -184,38 +222,81 @@ impl Host {
     }
 
     /// The living processes in these groups and those below them.
-    fn members(&self, groups: &[PathBuf]) -> BTreeSet<i32> {
-        let mut members = BTreeSet::new();
+    fn members(&self, groups: &[PathBuf]) -> io::Result<BTreeSet<i32>> {
+        let mut listed = BTreeSet::new();
         let mut folders = groups.to_vec();
         while let Some(folder) = folders.pop() {
-            let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            members.extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()));
-            let below = fs::read_dir(&folder).into_iter().flatten().flatten();
-            folders.extend(below.filter(|at| at.file_type().is_ok_and(|is| is.is_dir())).map(|at| at.path()));
+            let procs = read_if_there(&folder.join("cgroup.procs"))?;
+            listed.extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+            let below = match fs::read_dir(&folder) {
+                Err(error) if is_gone(&error) => continue,
+                below => below?,
+            };
+            for at in below {
+                let at = at?;
+                if at.file_type().is_ok_and(|is| is.is_dir()) {
+                    folders.push(at.path());
+                }
+            }
         }
-        members.retain(|pid| self.is_alive(*pid));
-        members
+        let mut members = BTreeSet::new();
+        for pid in listed {
+            if self.is_alive(pid)? {
+                members.insert(pid);
+            }
+        }
+        Ok(members)
     }
 
     /// A zombie isn't: it runs no more code and holds nothing.
-    fn is_alive(&self, pid: i32) -> bool {
-        let stat = fs::read_to_string(self.of(pid, "stat")).unwrap_or_default();
+    fn is_alive(&self, pid: i32) -> io::Result<bool> {
+        let stat = read_if_there(&self.of(pid, "stat"))?;
         let state = stat.rfind(')').and_then(|end| stat[end + 1..].trim_start().chars().next());
-        state.is_some_and(|state| !matches!(state, 'Z' | 'X' | 'x'))
+        Ok(state.is_some_and(|state| !matches!(state, 'Z' | 'X' | 'x')))
     }
 
-    fn is_in(&self, pid: i32, container: &str) -> bool {
-        let text = fs::read_to_string(self.of(pid, "cgroup")).unwrap_or_default();
-        text.lines().any(|line| container_id(line).as_deref() == Some(container))
+    fn is_in(&self, pid: i32, container: &str) -> io::Result<bool> {
+        let text = read_if_there(&self.of(pid, "cgroup"))?;
+        Ok(text.lines().any(|line| container_id(line).as_deref() == Some(container)))
     }
+}
+
+/// A file of the kernel's; empty when the process or the control group that it is about is gone. Whatever else keeps it
+/// from being read (no more descriptors, no right to) says nothing about who is alive.
+fn read_if_there(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Err(error) if is_gone(&error) => Ok(String::new()),
+        read => read,
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    // A file that was opened just before answers with one of these: in /proc the first, in a control group the second.
+    let gone = [Errno::SRCH, Errno::NODEV].map(Errno::raw_os_error);
+    error.kind() == ErrorKind::NotFound || error.raw_os_error().is_some_and(|raw| gone.contains(&raw))
+}
+
+/// What is left in groups with so many alive in them.
+fn left_in(groups: &[PathBuf], alive: usize) -> io::Result<Left> {
+    if alive > 0 {
+        return Ok(Left::Alive(alive));
+    }
+    for group in groups {
+        if group.try_exists()? {
+            return Ok(Left::Empty);
+        }
+    }
+    Ok(Left::Gone)
 }
 
 /// Ends all in one group: at once where the kernel can, else one by one. Whoever is the first in its PID namespace takes
 /// all others in it along (pid_namespaces(7)), so nothing can fork its way out.
-fn end(group: &Path, members: &BTreeSet<i32>, is_ours: impl Fn(i32) -> bool) -> io::Result<()> {
+fn end(group: &Path, members: &BTreeSet<i32>, is_ours: impl Fn(i32) -> io::Result<bool>) -> io::Result<()> {
     let switch = group.join("cgroup.kill");
-    if switch.exists() {
-        return fs::write(switch, "1");
+    // It is root's alone; whoever may only send signals does that.
+    if switch.exists() && fs::write(switch, "1").is_ok() {
+        return Ok(());
     }
     let mut refused = Ok(());
     for pid in members {
@@ -231,7 +312,7 @@ fn end(group: &Path, members: &BTreeSet<i32>, is_ours: impl Fn(i32) -> bool) -> 
     refused
 }
 
-fn kill(pid: i32, is_ours: impl Fn(i32) -> bool) -> io::Result<()> {
+fn kill(pid: i32, is_ours: impl Fn(i32) -> io::Result<bool>) -> io::Result<()> {
     let Some(number) = Pid::from_raw(pid) else { return Ok(()) };
     let process = match pidfd_open(number, PidfdFlags::empty()) {
         Ok(process) => process,
@@ -239,7 +320,7 @@ fn kill(pid: i32, is_ours: impl Fn(i32) -> bool) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     };
     // From here on the number can't be another's behind our back.
-    if !is_ours(pid) {
+    if !is_ours(pid)? {
         return Ok(());
     }
     match pidfd_send_signal(&process, Signal::KILL) {
@@ -255,21 +336,47 @@ fn container_id(line: &str) -> Option<String> {
     path.split(['/', '-', '.']).find(is_id).map(str::to_owned)
 }
 
-/// The run's folder that a line of `/proc/PID/mountinfo` mounts at `/gate`, if it is one below `work_dir`. The kernel tells
-/// its path from the root of its file system, which may be the end of the path that we know.
-fn run_folder(line: &str, work_dir: &Path) -> Option<PathBuf> {
-    let mut fields = line.split(' ').skip(3);
-    let (root, at) = (Path::new(fields.next()?), fields.next()?);
-    if at != GATE {
+/// A folder as the kernel has it: its file system's device, `MAJOR:MINOR`, and its path from that one's root. The paths of
+/// two installations, each on a file system of its own, may look the same from there.
+struct Place {
+    device: String,
+    root: PathBuf,
+}
+
+/// A line of `/proc/PID/mountinfo`: what of which file system is mounted where. (`stat` would tell another device for a
+/// Btrfs subvolume, so both sides are taken from here.)
+struct Mount<'a> {
+    device: &'a str,
+    root: PathBuf,
+    at: PathBuf,
+}
+
+impl<'a> Mount<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(' ').skip(2);
+        let (device, root, at) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Self { device, root: unescaped(root), at: unescaped(at) })
+    }
+}
+
+/// Blanks and backslashes in a path, which mountinfo writes in octal.
+fn unescaped(path: &str) -> PathBuf {
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    PathBuf::from(plain.iter().fold(path.to_owned(), |path, (octal, char)| path.replace(octal, char)))
+}
+
+/// The run's folder that a line of `/proc/PID/mountinfo` mounts at `/gate`, if it is one below `work_dir`, which the kernel
+/// has at `place`.
+fn run_folder(line: &str, work_dir: &Path, place: &Place) -> Option<PathBuf> {
+    let mount = Mount::read(line)?;
+    if mount.at != Path::new(GATE) || mount.device != place.device {
         return None;
     }
-    let run = root.file_name()?.to_str()?;
-    let runs = root.parent()?;
-    let worker = runs.parent()?.file_name()?.to_str()?;
-    let ours = runs.file_name()? == "runs" && run.parse::<i64>().is_ok();
-    let folder = work_dir.join(worker).join("runs").join(run);
-    let tail = root.strip_prefix("/").ok()?;
-    (ours && folder.ends_with(tail)).then_some(folder)
+    let below = mount.root.strip_prefix(&place.root).ok()?;
+    let mut parts = below.iter().map(|part| part.to_str());
+    let (worker, runs, run) = (parts.next()??, parts.next()??, parts.next()??);
+    let ours = runs == "runs" && run.parse::<i64>().is_ok() && parts.next().is_none();
+    ours.then(|| work_dir.join(worker).join(runs).join(run))
 }
 
 #[cfg(test)]
@@ -290,17 +397,76 @@ mod tests {
 
     #[test]
     fn only_a_runs_own_folder_below_ours_makes_a_cell() {
-        let folder = |root: &str, at: &str| {
+        let place = |device: &str, root: &str| Place { device: device.into(), root: root.into() };
+        let work_dir = Path::new("/var/lib/signalbox");
+        let here = place("98:0", "/var/lib/signalbox");
+        let folder = |root: &str, at: &str, place: &Place| {
             let line = format!("36 35 98:0 {root} {at} ro,noatime - ext4 /dev/vda rw");
-            run_folder(&line, Path::new("/var/lib/signalbox"))
+            run_folder(&line, work_dir, place)
         };
         let ours = Some(PathBuf::from("/var/lib/signalbox/arm-1/runs/12"));
-        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/gate"), ours);
-        assert_eq!(folder("/signalbox/arm-1/runs/12", "/gate"), ours, "on a file system of its own");
-        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/other"), None);
-        assert_eq!(folder("/var/lib/elsewhere/arm-1/runs/12", "/gate"), None);
-        assert_eq!(folder("/var/lib/signalbox/arm-1/cells/12", "/gate"), None);
-        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/x", "/gate"), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/gate", &here), ours);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12", "/other", &here), None);
+        assert_eq!(folder("/var/lib/elsewhere/arm-1/runs/12", "/gate", &here), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/cells/12", "/gate", &here), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/x", "/gate", &here), None);
+        assert_eq!(folder("/var/lib/signalbox/arm-1/runs/12/x", "/gate", &here), None);
+        // On a file system of its own, where another installation's path is the same.
+        assert_eq!(folder("/arm-1/runs/12", "/gate", &place("98:0", "/")), ours);
+        assert_eq!(folder("/arm-1/runs/12", "/gate", &place("98:1", "/")), None);
+        assert_eq!(folder("/arm-1/runs/12", "/gate", &here), None);
+    }
+
+    #[test]
+    fn a_folders_place_is_that_of_the_mount_nearest_to_it() {
+        let (host, root) = kernel("place", "user.slice", "0::/user.slice\n");
+        fs::create_dir_all(root.join("proc/self")).unwrap();
+        let mounts = "22 1 98:0 / / rw - ext4 /dev/vda rw\n\
+                      23 22 98:1 /@ /nowhere/data\\040x rw - btrfs /dev/vdb rw\n\
+                      24 22 98:2 / /nowhere/data\\040x/y rw - ext4 /dev/vdc rw\n";
+        fs::write(root.join("proc/self/mountinfo"), mounts).unwrap();
+        let place = |folder: &str| host.place(Path::new(folder)).map(|place| (place.device, place.root));
+        assert_eq!(place("/nowhere/lib"), Some(("98:0".into(), "/nowhere/lib".into())));
+        assert_eq!(place("/nowhere/data x/lib"), Some(("98:1".into(), "/@/lib".into())));
+        assert_eq!(place("/nowhere/data x/y"), Some(("98:2".into(), "/".into())));
+        fs::write(
+            root.join("proc/4194000/mountinfo"),
+            "36 35 98:1 /@/lib/w/runs/7 /gate ro - btrfs /dev/vdb rw\n",
+        )
+        .unwrap();
+        fs::write(root.join("proc/4194000/cgroup"), format!("0::/docker/{ID}\n")).unwrap();
+        let folder = PathBuf::from("/nowhere/data x/lib/w/runs/7");
+        assert_eq!(host.cells(Path::new("/nowhere/data x/lib")), [Cell { container: ID.into(), folder }]);
+        assert_eq!(host.cells(Path::new("/nowhere/lib")), []);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    /// A folder in a file's place can't be read, as little as a file when there are no descriptors left.
+    fn unreadable(file: &Path) {
+        fs::remove_file(file).unwrap();
+        fs::create_dir(file).unwrap();
+    }
+
+    #[test]
+    fn what_cant_be_read_is_neither_gone_nor_dead() {
+        for file in ["proc/4194000/stat", "proc/4194000/cgroup", "cgroup.procs"] {
+            let (host, root) = kernel("unread", &format!("docker/{ID}"), &format!("0::/docker/{ID}\n"));
+            assert_eq!(host.left(ID), Left::Alive(1));
+            host.forget(ID);
+            match file {
+                "cgroup.procs" => unreadable(&root.join(format!("sys/docker/{ID}/{file}"))),
+                file => unreadable(&root.join(file)),
+            }
+            assert_eq!(host.left(ID), Left::Unseen, "{file}");
+            let refused = host.kill(ID).unwrap_err();
+            assert_ne!(refused.kind(), ErrorKind::NotFound, "{file}");
+            fs::remove_dir_all(root).unwrap();
+        }
+        let (host, root) = kernel("blind", &format!("docker/{ID}"), "0::/\n");
+        assert_eq!(host.left(ID), Left::Gone);
+        fs::remove_dir_all(root.join("proc")).unwrap();
+        assert_eq!(host.left(ID), Left::Unseen);
+        fs::remove_dir_all(root).unwrap();
     }
 
     /// A kernel of files: one process in one group of either version.

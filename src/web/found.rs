@@ -77,7 +77,8 @@ fn item(finding: Finding, now: time::OffsetDateTime) -> Item {
         name,
         age: finding.leftover.since.map(|at| Moment::new(at, now)),
         size: finding.leftover.bytes.map(size),
-        action: (finding.wished.is_none() && finding.gone_at.is_none()).then_some(action),
+        action: (finding.gone_at.is_none() && (finding.wished.is_none() || finding.done.is_some()))
+            .then_some(action),
         says,
         gone: finding.gone_at.map(|at| Moment::new(at, now)),
         finding,

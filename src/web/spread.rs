@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Site;
@@ -33,9 +33,9 @@ pub(crate) fn click<'a>(
 pub(crate) async fn spread(site: &Site, fleet: &Fleet, first: Vec<Tell>) {
     fleet.forget();
     tell(site, first).await;
-    let began = Instant::now();
-    while began.elapsed() < WRITES_FOR {
-        match write_on(site).await {
+    let until = Instant::now() + WRITES_FOR;
+    while Instant::now() < until {
+        match write_on(site, Some(until)).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -56,14 +56,21 @@ async fn tell(site: &Site, tells: Vec<Tell>) {
     }
 }
 
-/// Writes one batch of each stop that isn't written whole. True when there is more that can be written now.
-async fn write_on(site: &Site) -> crate::db::Result<bool> {
+/// Writes one batch of each stop that isn't written whole, or of as many as can be begun before `until`. True when there is
+/// more that can be written now. Workers that can't be told by then find the wishes in Postgres.
+async fn write_on(site: &Site, until: Option<Instant>) -> crate::db::Result<bool> {
     let mut more = false;
     for stop in site.db.open_stops().await? {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(false);
+        }
         let written = site.db.write_wishes(stop).await?;
         more |= !written.whole && written.runs > 0;
         if !written.tell.is_empty() {
-            tell(site, written.tell).await;
+            match until {
+                Some(until) => drop(timeout_at(until, tell(site, written.tell)).await),
+                None => tell(site, written.tell).await,
+            }
         }
     }
     Ok(more)
@@ -75,7 +82,7 @@ pub(crate) async fn go_on(site: &Site, shutdown: &CancellationToken) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         loop {
-            match write_on(site).await {
+            match write_on(site, None).await {
                 Ok(true) if !shutdown.is_cancelled() => {}
                 Ok(_) => break,
                 Err(error) => {

@@ -296,6 +296,9 @@ impl Worker {
             return db.explain_waiting(Some(&format!("On worker {}, {down}", self.name()))).await;
         }
         while self.roster.len() < usize::from(self.parts.settings.capacity) {
+            if notes::forbids(self).is_some() {
+                return Ok(());
+            }
             let token = new_token();
             let asked = Instant::now();
             let Some(claimed) = db.claim(self.name(), &supervise::token_hash(&token)).await? else {

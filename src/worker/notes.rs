@@ -66,6 +66,27 @@ impl Note {
         Ok(path)
     }
 
+    fn is_its_name(name: &str) -> bool {
+        name.starts_with(PREFIX) && name.ends_with(".json")
+    }
+
+    /// Whether there is a note in a worker's folder, readable or not.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn any(folder: &Path) -> io::Result<bool> {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            entries => entries?,
+        };
+        for entry in entries {
+            if Self::is_its_name(&entry?.file_name().to_string_lossy()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The notes in a worker's folder, oldest first, each with its file. One that can't be read counts as a note all the
     /// same: something was stopped here.
     ///
@@ -80,7 +101,7 @@ impl Note {
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(PREFIX) && name.ends_with(".json") {
+            if Self::is_its_name(&name) {
                 let text = fs::read(&path)?;
                 let note = serde_json::from_slice(&text).unwrap_or_else(|error| Self {
                     at: OffsetDateTime::UNIX_EPOCH,
@@ -108,6 +129,14 @@ impl Notes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps a note that is reported; one that was kept before isn't kept twice.
+    fn learn(&self, note: Note) {
+        let mut known = self.known();
+        if !known.contains(&note) {
+            known.push(note);
+        }
+    }
+
     /// What ended a run that was alive since `started` and died of a SIGKILL that this worker didn't send, if it was a
     /// `stop-all`.
     pub(super) fn behind(&self, worker: &Worker, started: OffsetDateTime) -> Option<String> {
@@ -118,6 +147,22 @@ impl Notes {
     }
 }
 
+/// Why nothing may start here now, if so: `stop-all` has left a note that isn't reported yet.
+pub(super) fn forbids(worker: &Worker) -> Option<String> {
+    let dir = worker.dir();
+    match Note::any(&dir) {
+        Ok(false) => None,
+        Ok(true) => Some("`signalbox stop-all` was here.".to_owned()),
+        Err(error) => Some(format!("{} can't be searched for a note of stop-all: {error}.", dir.display())),
+    }
+}
+
+/// Whether the `stop-all` that left a note may still be at work. A clock that was set back makes a note of the future, which
+/// is as far away as one of the past.
+fn is_under_way(note: &Note, now: OffsetDateTime) -> bool {
+    !note.done && (now - note.at).abs() < UNDER_WAY
+}
+
 /// Reports the notes that wait, and drains the worker with them. False while there is one that isn't reported: then nothing
 /// new may be taken.
 ///
@@ -126,15 +171,16 @@ impl Notes {
 pub(super) async fn report(worker: &Worker) -> anyhow::Result<bool> {
     let mut all_told = true;
     for (path, note) in Note::read_all(&worker.dir())? {
-        if !note.done && clock::now() - note.at < UNDER_WAY {
+        if is_under_way(&note, clock::now()) {
             all_told = false;
             continue;
         }
         tracing::warn!(who = note.who, reason = note.reason, killed = note.killed.len(), "stop-all was here");
         let killed: Vec<(RunId, String)> =
             note.killed.iter().map(|killed| (RunId(killed.run), killed.proof.clone())).collect();
-        worker.parts.db.report_stop_all(worker.name(), &note.who, &note.words(), &killed).await?;
-        worker.notes.known().push(note);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        worker.parts.db.report_stop_all(worker.name(), &name, &note.who, &note.words(), &killed).await?;
+        worker.notes.learn(note);
         fs::remove_file(path)?;
     }
     Ok(all_told)
@@ -143,6 +189,23 @@ pub(super) async fn report(worker: &Worker) -> anyhow::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_of_the_future_is_not_waited_for_and_a_known_one_is_kept_once() {
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000);
+        let note =
+            |at| Note { at, who: "root".into(), reason: String::new(), killed: Vec::new(), done: false };
+        for (at, waits) in [(0, true), (-29, true), (-31, false), (29, true), (3600, false)] {
+            assert_eq!(is_under_way(&note(now + Duration::seconds(at)), now), waits, "{at} s");
+        }
+        assert!(!is_under_way(&Note { done: true, ..note(now) }, now));
+        let notes = Notes::default();
+        for _ in 0..3 {
+            notes.learn(note(now));
+        }
+        notes.learn(note(now + Duration::SECOND));
+        assert_eq!(notes.known().len(), 2);
+    }
 
     #[test]
     fn a_note_is_read_as_it_was_written_and_one_that_is_torn_is_still_a_note() {
@@ -156,7 +219,9 @@ mod tests {
             killed: Vec::new(),
             done: false,
         };
+        assert!(!Note::any(&folder).unwrap());
         let before = note.write(&folder).unwrap();
+        assert!(Note::any(&folder).unwrap());
         note.killed.push(Killed { run: 7, container: "c".into(), proof: "nothing is left".into() });
         assert_eq!(note.write(&folder).unwrap(), before, "the same note, filled in");
         assert_eq!(Note::read_all(&folder).unwrap(), [(before, note)]);

@@ -21,6 +21,8 @@ pub enum Cause {
     LeaseGone,
     /// The worker is being shut down by hand.
     Shutdown,
+    /// `signalbox stop-all` came while it was being started.
+    StopAll,
 }
 
 /// What is known when a container is over.
@@ -78,10 +80,18 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
             "Its worker couldn't reach Postgres to renew the lease, and stopped it.".to_owned(),
         ),
         Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
+        Cause::StopAll => (Outcome::Failed, stop_all(known).unwrap_or_default()),
         Cause::Shutdown => (Outcome::Failed, "Its worker was shut down, and stopped it.".to_owned()),
     };
     let step = if known.by_host { Step::HostKill } else { ladder::step(signal) };
     Verdict { outcome, reason, step }
+}
+
+/// What `stop-all` has to do with an end, if anything. Its note may be older than the container.
+fn stop_all(known: &Known<'_>) -> Option<String> {
+    let here = || "Stopped: `signalbox stop-all` was here while it was being started.".to_owned();
+    let said = known.stop_all.as_deref().map(text::inert_line);
+    said.or_else(|| (known.cause == Some(Cause::StopAll)).then(here))
 }
 
 /// The work was over; what was stopped is what it left behind.
@@ -102,8 +112,8 @@ fn by_itself(exit: Exit, known: &Known<'_>, succeeded: bool) -> (Outcome, String
     if succeeded {
         return (Outcome::Succeeded, "Finished its work.".to_owned());
     }
-    if let (137, Some(words)) = (exit.code, &known.stop_all) {
-        return (Outcome::Failed, text::inert_line(words));
+    if let (137, Some(words)) = (exit.code, stop_all(known)) {
+        return (Outcome::Failed, words);
     }
     let last_words = text::head(&text::inert_line(known.last_words), 300);
     let reason = match (exit, known.result) {
@@ -201,6 +211,13 @@ mod tests {
         let known = Known { stop_all: Some("Killed by `signalbox stop-all`.".into()), ..Known::default() };
         assert_eq!(judge(exit(137), &known).reason, "Killed by `signalbox stop-all`.");
         assert_eq!(judge(exit(3), &known).reason, "Exited with 3 and printed no result.");
+        // One that was just being started: killed by `stop-all` itself, or by its worker, which saw the note.
+        for delivered in [None, Some(Signal::Kill)] {
+            let known = Known { cause: Some(Cause::StopAll), delivered, ..Known::default() };
+            let verdict = judge(exit(137), &known);
+            assert!(verdict.reason.contains("stop-all"), "{}", verdict.reason);
+            assert_eq!(verdict.outcome, Outcome::Failed);
+        }
     }
 
     #[test]

@@ -77,6 +77,18 @@ async fn a_path_outside_the_workers_own_folder_is_never_removed() {
     assert_eq!(ada.post(&format!("/found/{id}"), &[]).await.status, 303);
     let refused = async || ada.get("/found").await.body.contains("It can&#39;t be cleared away");
     until("refused", refused).await;
+    // What failed can be wished again, by the same button.
+    let page = ada.get("/found").await.body;
+    assert!(page.contains(&format!("action=\"/found/{id}\"")), "{page}");
+    assert_eq!(ada.post(&format!("/found/{id}"), &[]).await.status, 303);
+    let again: i64 = sqlx::query_scalar(
+        "select count(*) from audit where what = 'leftover to be cleared' and detail like '%-precious%'",
+    )
+    .fetch_one(fleet.app.sql())
+    .await
+    .unwrap();
+    assert_eq!(again, 2);
+    until("refused again", refused).await;
     assert!(elsewhere.exists());
     std::fs::remove_dir_all(elsewhere).unwrap();
 }

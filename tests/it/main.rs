@@ -23,6 +23,7 @@ mod layers;
 mod lease;
 mod login;
 mod model;
+mod notes;
 mod pages;
 mod protocol;
 mod receipt;

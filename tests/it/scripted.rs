@@ -237,10 +237,13 @@ impl Scripted {
         answer
     }
 
-    /// Never answers the call that is being made, and says that it came.
+    /// Doesn't answer the call that is being made for as long as calls stick, and says that it came.
     async fn stick(&self) {
+        let mut changes = self.changed.subscribe();
         self.change(|world| world.stuck_now += 1);
-        std::future::pending::<()>().await;
+        while self.world.lock().unwrap().stuck.is_some() {
+            changes.changed().await.unwrap();
+        }
     }
 }
 

@@ -8,6 +8,10 @@ use tokio::time::{Instant, sleep};
 use super::{RETRY, Supervisor};
 use crate::clock;
 use crate::engine::{self, Cell, Found, Status};
+use crate::model::run::StopMode;
+use crate::worker::notes;
+use crate::worker::roster::Order;
+use crate::worker::verdict::Cause;
 
 /// What became of the attempt to have a container.
 pub(super) enum Container {
@@ -43,7 +47,16 @@ impl Supervisor<'_> {
         if !self.worker.roster.holds(self.job.lease.run(), self.worker.parts.times.fence) {
             return Container::NeverStarted("Its worker had lost the lease before the start.".into());
         }
-        match self.start(&cell).await {
+        // The first look is for a `stop-all` that came since the claim, the second for one that found nothing to kill yet.
+        if let Some(why) = notes::forbids(self.worker) {
+            return Container::NeverStarted(why);
+        }
+        let started = self.start(&cell).await;
+        if notes::forbids(self.worker).is_some() {
+            let order = Order::new(StopMode::Force, Cause::StopAll);
+            self.worker.roster.order(self.job.lease.run(), order);
+        }
+        match started {
             Ok(container) => Container::There(container),
             Err(error) => {
                 tracing::warn!(run = %self.job.lease.run(), %error, "the container didn't start");
