@@ -30,6 +30,9 @@ pub(crate) struct Script {
 /// What a program beside an agent says; none: it hangs, and the engine with it.
 type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
 
+/// An answer in place of a deed.
+pub(crate) type Odd = fn() -> Error;
+
 /// When a call sticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -62,7 +65,7 @@ struct World {
     /// Nothing that the host does ends them.
     undying: bool,
     /// What each call of this name answers instead of doing anything.
-    answers: Option<(&'static str, fn() -> Error)>,
+    answers: Option<(&'static str, Odd)>,
     /// The next such call is never answered, before or after it has done its work.
     stuck: Option<(&'static str, Moment)>,
     /// How many calls stick.
@@ -136,7 +139,7 @@ impl Scripted {
     }
 
     /// From now on calls of this name are answered so, and do nothing.
-    pub(crate) fn answers(&self, answers: Option<(&'static str, fn() -> Error)>) {
+    pub(crate) fn answers(&self, answers: Option<(&'static str, Odd)>) {
         self.change(|world| world.answers = answers);
     }
 

@@ -5,6 +5,7 @@ use signalbox::engine::Error;
 use signalbox::model::run::{Cgroup, Outcome, Run, RunId, State, StopMode};
 
 use crate::fleet::{Fleet, Working, until};
+use crate::scripted::Odd;
 
 async fn running(fleet: &Fleet) -> (Working, RunId) {
     let worker = fleet.worker("w1").await;
@@ -21,7 +22,7 @@ fn is_unproven(run: &Run) {
 
 #[tokio::test]
 async fn an_engine_that_answers_a_kill_with_an_error_has_killed_nobody_and_is_asked_again() {
-    let answers: [(fn() -> Error, Option<&str>); 4] = [
+    let answers: [(Odd, Option<&str>); 4] = [
         (|| Error::Unavailable("500 Internal Server Error".into()), Some("500 Internal Server Error")),
         (|| Error::Refused("400: no such signal".into()), Some("no such signal")),
         // As 409 and 404 are heard; it lives all the same.
@@ -53,7 +54,7 @@ async fn an_engine_that_answers_a_kill_with_an_error_has_killed_nobody_and_is_as
 
 #[tokio::test]
 async fn an_engine_that_kills_and_cant_say_what_became_of_it_is_asked_until_it_can() {
-    let answers: [fn() -> Error; 2] =
+    let answers: [Odd; 2] =
         [|| Error::Unavailable("half an answer".into()), || Error::Refused("page not found".into())];
     for answer in answers {
         let fleet = Fleet::new().await;

@@ -192,12 +192,13 @@ pub(crate) async fn a_worker_killed_after_its_claim_and_in_the_middle_of_stops_f
     // Between the last signal and the evidence.
     let run = stage.running().await;
     let container = container(&stage, run).await;
-    seat.postgres.set(Is::Hanging);
+    seat.engine.set(Is::Hanging);
     stage.thumbs.stop(run, true).await;
     until("dead", async || living(&container) == 0).await;
+    until("noted", async || row(&stage, run).await.host_killed_at.is_some()).await;
     stage.world.kill_worker(seat).await;
-    assert_eq!(row(&stage, run).await.state, "running", "nobody could write the evidence");
-    seat.postgres.set(Is::Whole);
+    assert_eq!(row(&stage, run).await.state, "running", "the engine hasn't said it yet");
+    seat.engine.set(Is::Whole);
     revive(&stage).await;
     ends_in_time(&stage, run, "terminated").await;
     assert_eq!(stage.judged().await, []);

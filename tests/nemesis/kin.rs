@@ -57,13 +57,17 @@ pub(crate) fn signal(pids: &[i32], signal: Signal) {
     }
 }
 
-/// The processes that work for the world in `dir`: its name is in their arguments, their environment or their mounts.
+/// The processes that work for the world in `dir`: its name is in their arguments, their environment, or the mounts of a
+/// namespace that isn't ours. What is mounted in ours everybody has, and everybody isn't to be ended.
 fn of_world(dir: &str) -> Vec<i32> {
     let holds = |bytes: Vec<u8>| bytes.windows(dir.len()).any(|window| window == dir.as_bytes());
+    let mounts = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let here = mounts("self");
     let ours = |pid: &i32| {
-        ["cmdline", "environ", "mountinfo"]
-            .iter()
-            .any(|file| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(holds))
+        let elsewhere = mounts(&pid.to_string()).is_some_and(|its| Some(its) != here);
+        let files =
+            if elsewhere { &["cmdline", "environ", "mountinfo"][..] } else { &["cmdline", "environ"] };
+        files.iter().any(|file| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(holds))
     };
     let me = std::process::id().cast_signed();
     let mut found = with_children(pids().filter(|pid| *pid != me).filter(ours));

@@ -160,7 +160,7 @@ pub(crate) fn postgres(dir: &Path, port: u16, password: &str) -> Part {
 pub(crate) fn redis(dir: &Path, port: u16, password: &str) -> Part {
     let config = dir.join("redis.conf");
     let text = format!(
-        "bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {}\nsave \"\"\nappendonly no\n",
+        "bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {}\nsave \"\"\nappendonly no\nset-proc-title no\n",
         dir.display()
     );
     fs::write(&config, text).unwrap();
