@@ -103,6 +103,51 @@ impl Db {
         .map(drop)
     }
 
+    /// Notes a click that changed nothing, or was refused.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn note_idle(
+        &self,
+        by: &Superuser,
+        what: &str,
+        detail: &str,
+        address: Option<&str>,
+    ) -> Result<()> {
+        within(
+            sqlx::query!(
+                "insert into audit (who, what, detail, address) values ($1, $2, $3, $4)",
+                by.name(),
+                what,
+                detail,
+                address
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Notes that somebody who is signed in was refused at the door, once a minute at most.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn note_refused(&self, who: &str, address: Option<&str>) -> Result<()> {
+        within(
+            sqlx::query!(
+                "insert into audit (who, what, address, once)
+                 values ($1, 'refused at the door', $2,
+                         concat_ws(' ', 'refused', floor(extract(epoch from now()) / 60), $1::text))
+                 on conflict do nothing",
+                who,
+                address
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
     /// Notes something that a worker did by itself.
     ///
     /// # Errors

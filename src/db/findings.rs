@@ -119,7 +119,13 @@ impl Db {
             .fetch_one(&self.pool),
         )
         .await?;
-        if row.known == 0 { Err(Error::NotFound) } else { Ok(row.fresh == 1) }
+        if row.known == 0 {
+            return Err(Error::NotFound);
+        }
+        if row.fresh == 0 {
+            self.note_idle(by, "nothing to be cleared", &format!("finding {finding}"), address).await?;
+        }
+        Ok(row.fresh == 1)
     }
 
     /// A worker's whole survey: what is left over on its host now. What it doesn't name any more is gone.

@@ -74,7 +74,11 @@ impl Db {
             why,
             address
         );
-        Ok(within(held.execute(&self.pool)).await?.rows_affected() == 1)
+        let fresh = within(held.execute(&self.pool)).await?.rows_affected() == 1;
+        if !fresh {
+            self.note_idle(by, "queue held already", why, address).await?;
+        }
+        Ok(fresh)
     }
 
     /// Releases the queue; the last step of leaving the red handle too. False when it wasn't held.
@@ -103,12 +107,13 @@ impl Db {
         if released.rows_affected() == 1 {
             return Ok(true);
         }
-        match self.standing(by).await?.gates_closed {
-            Some(_) => {
-                Err(Error::Conflict("The red handle is pulled. Open the gates again first.".to_owned()))
-            }
-            None => Ok(false),
+        if self.standing(by).await?.gates_closed.is_none() {
+            self.note_idle(by, "queue not held", "", address).await?;
+            return Ok(false);
         }
+        let why = "The red handle is pulled. Open the gates again first.".to_owned();
+        self.note_idle(by, "queue not released", &why, address).await?;
+        Err(Error::Conflict(why))
     }
 
     /// A worker takes nothing any more, or takes runs again. False when it is so already.
@@ -145,6 +150,8 @@ impl Db {
         if done.rows_affected() == 0 {
             within(sqlx::query!("select name from workers where name = $1", worker).fetch_one(&self.pool))
                 .await?;
+            let what = if drained { "worker drained already" } else { "worker takes runs already" };
+            self.note_idle(by, what, worker, address).await?;
         }
         Ok(done.rows_affected() == 1)
     }

@@ -51,6 +51,17 @@ impl Db {
                 r#"select handle as "handle!" from fleet where gates_closed_at is not null"#
             );
             if let Some(stop) = pulled.fetch_optional(&mut *tx).await? {
+                sqlx::query!(
+                    "insert into audit (who, what, detail, address)
+                     values ($1, 'red handle pulled again', concat_ws(': ', 'stop ' || $2::bigint, nullif($3, '')), $4)",
+                    by.name(),
+                    stop,
+                    click.reason,
+                    click.address
+                )
+                .execute(&mut *tx)
+                .await?;
+                tx.commit().await?;
                 return Ok((stop, false, Vec::new()));
             }
             let stop = stops::begin(&mut tx, by, &new, &click).await?.ok_or(sqlx::Error::RowNotFound)?;
@@ -115,18 +126,20 @@ impl Db {
             Ok((unproven, opened.rows_affected() == 1))
         })
         .await?;
-        match (opened, unproven.len()) {
-            (true, _) => Ok(()),
-            (false, n) if n as i64 > although => Err(Error::Conflict(match n {
+        let why = match (opened, unproven.len()) {
+            (true, _) => return Ok(()),
+            (false, n) if n as i64 > although => match n {
                 1 => "One run isn’t proven over. Gates stay closed unless you say that you leave although it is unproven."
                     .to_owned(),
                 n => format!(
                     "{n} runs aren’t proven over. Gates stay closed unless you say that you leave although they are \
                      unproven."
                 ),
-            })),
-            _ => Err(Error::Conflict("No gate is kept closed.".to_owned())),
-        }
+            },
+            _ => "No gate is kept closed.".to_owned(),
+        };
+        self.note_idle(by, "gates not opened", &why, address).await?;
+        Err(Error::Conflict(why))
     }
 
     /// The workers that have gates to keep: those heard of within a day, or that hold runs. `since` is when they were

@@ -346,9 +346,13 @@ impl Db {
         }
         let met = within(
             sqlx::query!("select state, worker, wish_mode, wish_save from runs where id = $1", id.0)
-                .fetch_one(&self.pool),
+                .fetch_optional(&self.pool),
         )
         .await?;
+        let Some(met) = met else {
+            self.note_idle(by, "stop refused", &format!("there is no run {id}"), stop.address).await?;
+            return Err(Error::NotFound);
+        };
         let over = met.state == "ended";
         let mode = met.wish_mode.map_or(Ok(stop.mode), |word| word.parse())?;
         let tell = met.worker.filter(|_| !over).map(|worker| (worker, mode));

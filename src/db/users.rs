@@ -36,8 +36,8 @@ impl Superuser {
 pub enum Visitor {
     /// Sees everything; here is the proof.
     Superuser(Superuser),
-    /// Sees nothing.
-    Plain,
+    /// Sees nothing; this is their name.
+    Plain(String),
 }
 
 /// What a sign-in checks a password against.
@@ -79,7 +79,7 @@ impl Db {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(match row.role.parse()? {
             Role::Superuser => Visitor::Superuser(Superuser { id: row.id, name: row.name }),
-            Role::Plain => Visitor::Plain,
+            Role::Plain => Visitor::Plain(row.name),
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Db, Result, Superuser, within};
+use super::{Db, Error, Result, Superuser, within};
 use crate::model::worker::{Drained, HostFacts, Worker};
 
 /// How much waits for a worker.
@@ -94,22 +94,25 @@ impl From<WorkerRow> for Worker {
 }
 
 impl Db {
-    /// A worker's heartbeat, with what it found on its host. `fresh` marks its start.
+    /// A worker's heartbeat, with what it found on its host. `fresh` marks its start. A name belongs to the seat that it was
+    /// last heard from; another takes it by a fresh start, and only after 30 s of silence, a whole lease.
     ///
     /// # Errors
-    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn heartbeat(&self, worker: &str, facts: &HostFacts, fresh: bool) -> Result<()> {
-        within(
+    /// [`Error::Taken`] when the name is another seat's; else [`Error::Unavailable`].
+    pub async fn heartbeat(&self, worker: &str, seat: &str, facts: &HostFacts, fresh: bool) -> Result<()> {
+        let heard = within(
             sqlx::query!(
                 "insert into workers as w (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed,
-                                           claude, rehearsal, capacity)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                           claude, rehearsal, capacity, seat)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13)
                  on conflict (name) do update set
                      version = excluded.version, arch = excluded.arch, page_size = excluded.page_size,
                      kernel = excluded.kernel, engine = excluded.engine, engine_ok = excluded.engine_ok,
                      sandboxed = excluded.sandboxed, claude = excluded.claude, rehearsal = excluded.rehearsal,
                      capacity = excluded.capacity, heard_at = now(),
-                     started_at = case when $12 then now() else w.started_at end",
+                     started_at = case when $12 then now() else w.started_at end, seat = excluded.seat
+                 where w.seat is null or w.seat = excluded.seat
+                    or ($12 and w.heard_at < now() - interval '30 s')",
                 worker,
                 facts.version,
                 facts.arch,
@@ -121,12 +124,13 @@ impl Db {
                 facts.claude,
                 facts.rehearsal,
                 facts.capacity,
-                fresh
+                fresh,
+                seat
             )
             .execute(&self.pool),
         )
-        .await
-        .map(drop)
+        .await?;
+        if heard.rows_affected() == 1 { Ok(()) } else { Err(Error::Taken("this worker’s name")) }
     }
 
     /// All workers, those heard of last first.

@@ -10,6 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
+use super::address::Address;
 use super::error::Error;
 use super::origin::{self, Ours};
 use super::{Site, session};
@@ -41,7 +42,13 @@ async fn pass(
     let presented = session::presented(&session).ok_or(Error::SignIn)?;
     let by = match site.db.visitor(&presented).await.map_err(Error::from)? {
         Some(Visitor::Superuser(by)) => by,
-        Some(Visitor::Plain) => return Err(Error::Forbidden.into()),
+        Some(Visitor::Plain(name)) => {
+            let address = Address::extract(request.request()).await.ok().map(|address| address.to_string());
+            if let Err(error) = site.db.note_refused(&name, address.as_deref()).await {
+                tracing::warn!(%error, name, "refused at the door, and not noted");
+            }
+            return Err(Error::Forbidden.into());
+        }
         None => return Err(Error::SignIn.into()),
     };
     origin::check(&ours, &request)?;

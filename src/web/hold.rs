@@ -70,6 +70,7 @@ pub(crate) async fn release(
 ) -> Result<HttpResponse> {
     if site.db.standing(&by).await?.handle.is_some() {
         let problem = "The red handle holds it. Leave the handle first, step by step.";
+        site.db.note_idle(&by, "queue not released", problem, Some(&address.to_string())).await?;
         return hold_page(&by, &site, &fleet, Some(problem)).await;
     }
     match site.db.release_queue(&by, Some(&address.to_string())).await {

@@ -15,6 +15,7 @@ mod pulse;
 mod pump;
 mod reporter;
 mod roster;
+pub mod seat;
 mod supervise;
 mod survey;
 mod sweep;
@@ -106,6 +107,8 @@ pub struct Leave {
 /// A worker at work.
 struct Worker {
     parts: Parts,
+    /// Tells it from another worker of its name.
+    seat: String,
     roster: Arc<Roster>,
     upstream: Upstream,
     /// Something may be waiting.
@@ -128,14 +131,18 @@ struct Worker {
 /// Takes runs and supervises them until told to leave; says through `ready` when it has registered.
 ///
 /// # Errors
-/// When it can't start at all: its folder can't be used, or another worker of its name has it.
+/// When it can't start at all: its folder can't be used, or another worker of its name has it; and when its name has been
+/// taken by another worker, elsewhere. Its runs are stopped then.
 pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> anyhow::Result<()> {
     let _lock = lock(&parts.settings)?;
+    let dir = parts.settings.dir.join(&parts.settings.name);
+    let seat = seat::seat(&dir).with_context(|| format!("no seat in {}", dir.display()))?;
     let model_api = &parts.settings.model_api;
     let upstream = Upstream::new(model_api.base_url.clone(), model_api.key.clone())?;
     let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
     let worker = Arc::new(Worker {
         parts,
+        seat,
         roster: Arc::default(),
         upstream,
         wake: Notify::new(),
@@ -160,8 +167,9 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     }
     // Nobody may be listening any more; that is fine.
     let _ = ready.send(());
+    let mut ousted = None;
     tokio::select! {
-        () = pulse::heartbeats(&worker, &host) => {}
+        error = pulse::heartbeats(&worker, &host) => ousted = Some(error),
         () = pulse::renewals(&worker) => {}
         () = pulse::fence(&worker) => {}
         () = handle::watch(&worker) => {}
@@ -174,10 +182,13 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = survey::clearings(&worker) => {}
         () = leave.hand_over.cancelled() => {}
     }
-    if leave.stop_runs.is_cancelled() {
+    if leave.stop_runs.is_cancelled() || ousted.is_some() {
         worker.stop_runs().await;
     }
-    Ok(())
+    match ousted {
+        Some(error) => Err(error).with_context(|| format!("another worker is {} now", worker.name())),
+        None => Ok(()),
+    }
 }
 
 /// One process a name and folder: two would fight over the same containers.

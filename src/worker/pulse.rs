@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Worker;
 use super::roster::Order;
 use super::verdict::Cause;
+use crate::db::Error;
 use crate::model::run::StopMode;
 use crate::model::worker::HostFacts;
 
@@ -58,22 +59,35 @@ async fn with_engine(worker: &Worker, host: &HostFacts) -> HostFacts {
     facts
 }
 
-/// Registers: the first heartbeat, repeated until Postgres takes it.
+/// Registers: the first heartbeat, repeated until Postgres takes it. While another worker goes by this name it doesn't.
 pub(super) async fn register(worker: &Worker, host: &HostFacts) {
     let facts = with_engine(worker, host).await;
-    while let Err(error) = worker.parts.db.heartbeat(worker.name(), &facts, true).await {
-        tracing::warn!(%error, "can't register; trying again");
+    let mut told = false;
+    while let Err(error) = worker.parts.db.heartbeat(worker.name(), &worker.seat, &facts, true).await {
+        if !matches!(error, Error::Taken(_)) {
+            tracing::warn!(%error, "can't register; trying again");
+        } else if !std::mem::replace(&mut told, true) {
+            tracing::error!(
+                name = worker.name(),
+                "another worker of this name was heard within 30 s; nothing is done here until it is silent"
+            );
+        }
         sleep(RETRY).await;
     }
 }
 
-/// Heartbeats, for ever.
-pub(super) async fn heartbeats(worker: &Worker, host: &HostFacts) {
+/// Heartbeats, until another worker goes by this name.
+pub(super) async fn heartbeats(worker: &Worker, host: &HostFacts) -> Error {
     loop {
         sleep(HEARTBEAT).await;
         let facts = with_engine(worker, host).await;
-        if let Err(error) = worker.parts.db.heartbeat(worker.name(), &facts, false).await {
-            tracing::warn!(%error, "no heartbeat");
+        match worker.parts.db.heartbeat(worker.name(), &worker.seat, &facts, false).await {
+            Ok(()) => {}
+            Err(error @ Error::Taken(_)) => {
+                tracing::error!(name = worker.name(), "another worker goes by this name now");
+                return error;
+            }
+            Err(error) => tracing::warn!(%error, "no heartbeat"),
         }
         if facts.engine_ok {
             worker.wake.notify_one();

@@ -24,6 +24,23 @@ async fn the_audit_goes_back_and_forth() {
 }
 
 #[tokio::test]
+async fn who_is_refused_at_the_door_is_noted_once_a_minute() {
+    let app = TestApp::start().await;
+    let pat = app.plain().await;
+    for path in ["/", "/audit", "/", "/workers"] {
+        assert_eq!(pat.get(path).await.status, 403);
+    }
+    let noted: Vec<(String, bool)> =
+        sqlx::query_as("select who, address is not null from audit where what = 'refused at the door'")
+            .fetch_all(app.sql())
+            .await
+            .unwrap();
+    // Two, when a minute has just begun.
+    assert!((1..=2).contains(&noted.len()), "{noted:?}");
+    assert!(noted.iter().all(|(who, from)| who == "pat" && *from), "{noted:?}");
+}
+
+#[tokio::test]
 async fn the_audit_names_the_run() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;

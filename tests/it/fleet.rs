@@ -129,7 +129,10 @@ impl Fleet {
     /// Claims the oldest queued run for a worker that isn't there.
     pub(crate) async fn claim(&self, worker: &str) -> Lease {
         let facts = signalbox::model::worker::HostFacts::default();
-        self.app.worker_db.heartbeat(worker, &facts, true).await.unwrap();
+        let folder = self.dir.join(worker);
+        std::fs::create_dir_all(&folder).unwrap();
+        let seat = worker::seat::seat(&folder).unwrap();
+        self.app.worker_db.heartbeat(worker, &seat, &facts, true).await.unwrap();
         self.app.worker_db.claim(worker, &[0; 32]).await.unwrap().expect("a run is queued").lease
     }
 
@@ -223,6 +226,11 @@ impl Working {
         self.leave.stop_runs.cancel();
         self.leave.hand_over.cancel();
         (&mut self.over).await.unwrap().unwrap();
+    }
+
+    /// Waits until it ends by itself, and gives what it says.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<()> {
+        (&mut self.over).await.unwrap()
     }
 
     fn end(&mut self) {

@@ -53,6 +53,9 @@ async fn a_leftover_folder_is_found_and_cleared_when_that_is_wished() {
             .await
             .unwrap();
     assert_eq!(noted.len(), 1, "{noted:?}");
+    let idle = "select count(*) from audit where what = 'nothing to be cleared'";
+    let idle: i64 = sqlx::query_scalar(idle).fetch_one(fleet.app.sql()).await.unwrap();
+    assert_eq!(idle, 1);
     assert_eq!(ada.post("/found/999", &[]).await.status, 404);
 }
 

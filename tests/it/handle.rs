@@ -68,6 +68,7 @@ async fn gates_close_at_once_though_the_engine_is_silent_and_leaving_waits_for_p
     assert_eq!(ada.get("/handle").await.header("location"), Some(&*format!("/stops/{stop}")));
     assert_eq!(pull(&ada).await, stop, "pulled twice it is one pull");
     assert_eq!(count(&fleet.app, "red handle pulled").await, 1);
+    assert_eq!(count(&fleet.app, "red handle pulled again").await, 1);
 
     // Leaving.
     let leave = ada.get("/handle/leave").await;
@@ -83,6 +84,9 @@ async fn gates_close_at_once_though_the_engine_is_silent_and_leaving_waits_for_p
         let refused = ada.post(path, &form).await;
         assert_eq!(refused.status, 422, "{path}");
         assert!(refused.body.contains(why), "{path}: {}", refused.body);
+    }
+    for what in ["gates not opened", "queue not released"] {
+        assert_eq!(count(&fleet.app, what).await, 2, "{what}");
     }
     fleet.engine.silent(false);
     for run in [one, two] {

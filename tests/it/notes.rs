@@ -8,7 +8,7 @@ use crate::scripted::Moment;
 
 fn note(done: bool) -> Note {
     let (who, reason) = ("root".to_owned(), "it spends".to_owned());
-    Note { at: time::OffsetDateTime::now_utc(), who, reason, killed: Vec::new(), done }
+    Note { at: signalbox::clock::now(), who, reason, killed: Vec::new(), done }
 }
 
 async fn noted(fleet: &Fleet) -> i64 {

@@ -1,6 +1,10 @@
-//! The workers' page.
+//! The workers' page; and names that two workers go by.
+
+use signalbox::db::Error;
+use signalbox::model::worker::HostFacts;
 
 use crate::app::TestApp;
+use crate::fleet::Fleet;
 use crate::sample::{self, RUNNING, attributes};
 
 #[tokio::test]
@@ -27,4 +31,34 @@ async fn a_worker_shows_what_it_found_and_what_it_holds() {
     ] {
         assert!(page.body.contains(said), "{said} isn't in {}", page.body);
     }
+}
+
+#[tokio::test]
+async fn a_name_is_another_hosts_only_after_a_lease_of_silence() {
+    let fleet = Fleet::new().await;
+    let first = fleet.worker("w1").await;
+    let mut parts = fleet.parts("w1");
+    parts.settings.dir = parts.settings.dir.join("elsewhere");
+    let (db, facts) = (&fleet.app.worker_db, HostFacts::default());
+    for fresh in [true, false] {
+        let refused = db.heartbeat("w1", "another", &facts, fresh).await;
+        assert!(matches!(refused, Err(Error::Taken(_))), "{refused:?}");
+    }
+    let (second, run) = tokio::join!(fleet.worker_with(parts), async {
+        let run = fleet.start("x").await;
+        let held = fleet.until_running(run).await;
+        assert_eq!(held.fence, 1, "the other one takes nothing");
+        first.kill();
+        let silent = "update workers set heard_at = now() - interval '31 s' where name = 'w1'";
+        sqlx::query(silent).execute(fleet.app.sql()).await.unwrap();
+        run
+    });
+    fleet.until(run, "adopted", |run| run.fence > 1).await;
+    // It beats on under its own seat, and leaves when that is another's.
+    let taken = "update workers set seat = 'another' where name = 'w1'";
+    sqlx::query(taken).execute(fleet.app.sql()).await.unwrap();
+    let why = second.ended().await.unwrap_err();
+    assert!(format!("{why:#}").contains("another worker is w1 now"), "{why:#}");
+    assert!(fleet.engine.alive().is_empty(), "nothing of it lives on unwatched");
+    db.heartbeat("w1", "another", &facts, false).await.unwrap();
 }

@@ -97,13 +97,20 @@ async fn a_stop_after_the_end_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_of_no_run_is_told_and_leaves_no_trace() {
+async fn a_stop_of_no_run_is_told_and_noted_as_refused() {
     let fleet = Fleet::new().await;
     let ada = fleet.app.superuser().await;
     for run in [RunId(4711), RunId(0), RunId(-1), RunId(i64::MAX)] {
         assert_eq!(stop(&ada, run, "force", "").await.status, 404, "{run}");
         assert!(fleet.audit(run).await.is_empty());
     }
+    let noted: Vec<String> = sqlx::query_scalar(
+        "select detail from audit where what = 'stop refused' and run_id is null order by id",
+    )
+    .fetch_all(fleet.app.sql())
+    .await
+    .unwrap();
+    assert!(noted.contains(&"there is no run 4711".to_owned()), "{noted:?}");
     let beyond = "/runs/99999999999999999999/terminate";
     assert_eq!(soon(beyond, ada.post(beyond, &[("mode", "force")])).await.status, 404);
 }

@@ -66,7 +66,7 @@ impl<'a> Real<'a> {
     pub(super) async fn new(app: &'a TestApp) -> Self {
         sqlx::raw_sql("delete from events; delete from runs").execute(app.sql()).await.unwrap();
         for name in WORKERS {
-            app.worker_db.heartbeat(name, &HostFacts::default(), true).await.unwrap();
+            app.worker_db.heartbeat(name, "seat", &HostFacts::default(), true).await.unwrap();
         }
         Self { app, db: &app.worker_db, by: app.proof().await, runs: Vec::new(), leases: Vec::new() }
     }
