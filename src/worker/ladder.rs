@@ -99,6 +99,10 @@ impl Ladder {
     /// what it was asked when it goes on, and nobody is told); else one that a program may answer with any code, if it was
     /// taken. SIGKILL leaves no other code than its own.
     pub fn behind(&self, exit_code: i64) -> Option<Signal> {
+        // An engine that was away when the host killed knows no exit code, and says 255.
+        if exit_code == UNKNOWN && self.killed_by.1 {
+            return Some(Signal::Kill);
+        }
         let tried = self.taken.iter().chain(&self.unanswered).copied();
         let marked = tried.filter(|signal| marks(*signal).contains(&exit_code)).max();
         marked.or_else(|| self.taken.iter().copied().filter(|signal| *signal != Signal::Kill).max())
@@ -178,6 +182,9 @@ impl Ladder {
         self.next = now;
     }
 }
+
+/// What Docker reports for a container whose death it didn't see.
+const UNKNOWN: i64 = 255;
 
 /// The signals of the rungs up to this one and the next.
 fn tried(step: Step) -> impl Iterator<Item = Signal> {
@@ -321,6 +328,7 @@ mod tests {
         ladder.unanswered(Signal::Kill);
         ladder.sent(false, start);
         assert!(ladder.by_host_alone() && ladder.behind(137) == Some(Signal::Kill));
+        assert_eq!(ladder.behind(255), Some(Signal::Kill), "the engine wasn't there to see it");
         ladder.due(ladder.next());
         ladder.sent(true, start);
         assert!(!ladder.by_host_alone());
