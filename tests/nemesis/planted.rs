@@ -97,10 +97,14 @@ fn without_fences(bytes: &mut [u8]) {
     }
 }
 
-/// Two workers of one name on what could be two hosts: the second takes the first one's run over.
+/// Two workers of one name on what could be two hosts, one the copy of the other's disk, so that their seats don't tell them
+/// apart: the second takes the first one's run over.
 async fn two_of_one_name(edit: Option<crate::wire::Edit>) -> Vec<Violation> {
     let stage = Stage::set(Plan { workers: vec!["box", "box"], start: 1, edit, ..Plan::default() }).await;
     stage.running().await;
+    let [first, second] = [0, 1].map(|n| stage.world.seats[n].folder.join("box"));
+    std::fs::create_dir_all(&second).unwrap();
+    std::fs::copy(first.join("seat"), second.join("seat")).unwrap();
     stage.world.start_worker(&stage.world.seats[1]).await;
     // The first one's next renewal.
     sleep(Duration::from_secs(13)).await;

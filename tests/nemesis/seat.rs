@@ -29,7 +29,7 @@ pub(crate) struct Seat {
     pub(crate) engine: Wire,
     socket: PathBuf,
     /// Where its folder is; two of one name are on what could be two hosts.
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     pub(crate) program: Running,
     lives: AtomicU32,
 }
