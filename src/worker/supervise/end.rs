@@ -8,7 +8,12 @@ use super::super::verdict::{Cause, Verdict};
 use super::{RETRY, Supervisor};
 use crate::clock;
 use crate::db::{self, Settlement};
-use crate::model::run::{Evidence, Outcome, Step, StopProgress};
+use crate::engine::Left;
+use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopProgress};
+
+/// Of a run that finished its work under a lease that had lapsed.
+const REFUSED: &str =
+    "It finished, but its worker had lost the lease by then, and what it printed last was refused.";
 
 /// Between two tries to remove a container.
 const REMOVALS: [Duration; 5] = [
@@ -28,6 +33,35 @@ impl Supervisor<'_> {
         let wished = self.order().is_some_and(|order| order.cause == Cause::Wish);
         let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
         let reason = "Its container was gone when the worker came back.".to_owned();
+        self.end(Verdict { outcome, reason, step }, evidence).await;
+    }
+
+    /// The host killed the container while the engine hung over its start, and the engine has nothing of it left.
+    pub(super) async fn killed_in_start(&mut self, container: &str) {
+        let cgroup = loop {
+            match self.engine().left(container).await {
+                Left::Empty => break Cgroup::Empty,
+                Left::Gone => break Cgroup::Gone,
+                Left::Unseen => break Cgroup::Unseen,
+                Left::Alive(_) => {
+                    if let Err(error) = self.engine().kill_by_host(container).await {
+                        tracing::warn!(container, %error, "what was being started can't be killed");
+                    }
+                    sleep(RETRY).await;
+                }
+            }
+        };
+        let step = Step::HostKill;
+        let evidence = Evidence {
+            container: Some(container.to_owned()),
+            exit_code: None,
+            step,
+            confirmed_at: clock::now(),
+            cgroup: Some(cgroup),
+        };
+        let wished = self.order().is_some_and(|order| order.cause == Cause::Wish);
+        let outcome = if wished { Outcome::Terminated } else { Outcome::Failed };
+        let reason = "Killed by the host itself while the engine was starting it.".to_owned();
         self.end(Verdict { outcome, reason, step }, evidence).await;
     }
 
@@ -95,6 +129,11 @@ impl Supervisor<'_> {
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(db::Error::Fenced(_)) => {
                     // A stop that was wished after a run's own end has nothing to do with it.
+                    // What it printed last was refused with the lease, so nobody can see the result that it would rest on.
+                    let (outcome, reason) = match outcome {
+                        Outcome::Succeeded if self.unheard => (Outcome::Failed, REFUSED.to_owned()),
+                        other => (other, reason.clone()),
+                    };
                     let own = match outcome {
                         Outcome::Terminated | Outcome::Failed if evidence.step != Step::ByItself => None,
                         own => Some(own),

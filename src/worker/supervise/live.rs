@@ -48,6 +48,7 @@ impl Supervisor<'_> {
         let (said, heard) = watch::channel(self.said_before().await);
         let pump = Pump::new(worker, lease, container.to_owned(), self.job.stored, said);
         let mut pump = Box::pin(pump.run());
+        let mut refused = false;
         let (over, pumped) = {
             let over = self.until_over(container, heard.clone());
             tokio::pin!(over);
@@ -58,6 +59,7 @@ impl Supervisor<'_> {
                     done = &mut pump, if !pumped => {
                         pumped = true;
                         if done.is_err() {
+                            refused = true;
                             let order = Order::new(StopMode::Force, Cause::LeaseGone);
                             worker.roster.order(lease.run(), order);
                         }
@@ -70,7 +72,15 @@ impl Supervisor<'_> {
         self.keeper.close();
         let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
         let patience = if killed { GLANCE } else { DRAIN };
-        let mut whole = pumped || timeout(patience, &mut pump).await.is_ok();
+        let mut whole = pumped
+            || match timeout(patience, &mut pump).await {
+                Ok(done) => {
+                    refused = done.is_err();
+                    true
+                }
+                Err(_) => false,
+            };
+        self.unheard = refused || !whole;
         let stop_all = worker.notes.behind(worker, self.began());
         let (verdict, exit_code) = {
             let heard = heard.borrow();

@@ -94,6 +94,8 @@ struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
     keeper: &'a Keeper<'a>,
+    /// Whether what it printed last isn't stored.
+    unheard: bool,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -106,7 +108,8 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let work = async {
         let keeper = Keeper::new(run, job.lease.worker(), report.clone());
         let kept = keeper.keep(orders.clone());
-        let mut supervisor = Supervisor { worker, job: &job, keeper: &keeper, orders, report };
+        let mut supervisor =
+            Supervisor { worker, job: &job, keeper: &keeper, unheard: false, orders, report };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its sender at its end, which ends the reporter.
@@ -132,6 +135,7 @@ impl Supervisor<'_> {
         match self.container(dir).await {
             Container::NeverStarted(why) => self.never_started(&why).await,
             Container::Gone => self.gone().await,
+            Container::KilledInStart(container) => self.killed_in_start(&container).await,
             Container::There(container) => {
                 self.live(&container).await;
                 self.remove(&container).await;

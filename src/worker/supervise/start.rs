@@ -21,6 +21,8 @@ pub(super) enum Container {
     NeverStarted(String),
     /// It was there once, and the engine says it isn't any more.
     Gone,
+    /// The host killed it while the engine was starting it; the engine has nothing of it left.
+    KilledInStart(String),
 }
 
 impl Supervisor<'_> {
@@ -51,7 +53,7 @@ impl Supervisor<'_> {
         if let Some(why) = notes::forbids(self.worker) {
             return Container::NeverStarted(why);
         }
-        let started = self.start(&cell).await;
+        let (started, killed) = self.start(&cell).await;
         if notes::forbids(self.worker).is_some() {
             let order = Order::new(StopMode::Force, Cause::StopAll);
             self.worker.roster.order(self.job.lease.run(), order);
@@ -65,6 +67,10 @@ impl Supervisor<'_> {
                     self.worker.engine_failed();
                 }
                 match self.find(dir).await {
+                    // It did start, so it is never given back to the queue.
+                    Container::NeverStarted(_) | Container::Gone if killed.is_some() => {
+                        Container::KilledInStart(killed.unwrap_or_default())
+                    }
                     Container::NeverStarted(_) if refused => {
                         self.refused(&error.to_string()).await;
                         Container::NeverStarted(String::new())
@@ -79,19 +85,22 @@ impl Supervisor<'_> {
     }
 
     /// Has the engine start the container. When a stop comes while it hangs over that, the host looks for what has come to
-    /// life already, and kills it.
-    async fn start(&self, cell: &Cell) -> engine::Result<String> {
+    /// life already, and kills it; which container that was comes second.
+    async fn start(&self, cell: &Cell) -> (engine::Result<String>, Option<String>) {
         let engine = self.engine();
+        let mut killed = None;
         let mut starting = engine.start(cell);
         loop {
             tokio::select! {
-                started = &mut starting => return started,
+                started = &mut starting => return (started, killed),
                 () = sleep(RETRY) => {
                     if self.order().is_some()
                         && let Some(container) = engine.find_by_host(&cell.gate_dir).await
-                        && let Err(error) = engine.kill_by_host(&container).await
                     {
-                        tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
+                        if let Err(error) = engine.kill_by_host(&container).await {
+                            tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
+                        }
+                        killed = Some(container);
                     }
                 }
             }
