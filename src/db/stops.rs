@@ -271,9 +271,10 @@ pub(super) struct Told {
     met: String,
 }
 
-/// Those workers that have something to do.
+/// Those workers that have something to do. A stop that was wished before has its own command, which may say that the work is
+/// to be saved first; one that was lost is found in Postgres.
 pub(super) fn tells(told: Vec<Told>) -> Result<Vec<Tell>> {
-    let lives = told.into_iter().filter(|told| ["wished", "repeated"].contains(&told.met.as_str()));
+    let lives = told.into_iter().filter(|told| told.met == "wished");
     lives
         .filter_map(|told| Some((told.worker?, RunId(told.run_id), told.mode?)))
         .map(|(worker, run, mode)| Ok(Tell { worker, run, mode: mode.parse()? }))
