@@ -135,7 +135,11 @@ impl StopAll {
     /// Every living agent: by its processes, by what the engine lists if it answers, and by the folders of plain processes.
     async fn targets(&self) -> Vec<Target> {
         let mut found: BTreeMap<String, Target> = BTreeMap::new();
-        for cell in self.host.cells(&self.work_dir) {
+        let cells = self.host.cells(&self.work_dir).unwrap_or_else(|error| {
+            say::aside(format_args!("signalbox: this host couldn't look at its processes: {error}"));
+            Vec::new()
+        });
+        for cell in cells {
             let run = name_of(&cell.folder).and_then(|name| name.parse().ok()).unwrap_or_default();
             let worker = cell.folder.ancestors().nth(2).and_then(name_of);
             let target = Target { run, worker, container: cell.container.clone(), processes: None };
@@ -203,7 +207,7 @@ impl StopAll {
         let word =
             engine.map_or("the engine doesn't answer".to_owned(), |word| format!("the engine says {word}"));
         let killed = matches!(by_host, Ok(Left::Empty | Left::Gone));
-        let dead = !matches!(left, Left::Alive(_)) && (killed || over);
+        let dead = !matches!(left, Left::Alive(_) | Left::Unread) && (killed || over);
         (dead, format!("{host}; {word}"))
     }
 }

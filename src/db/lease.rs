@@ -7,6 +7,7 @@ use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
+use crate::model::worker::Place;
 
 /// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Claimed {
     pub prompt: String,
     /// The recipe.
     pub agent: Agent,
+    /// The engine that it was claimed for, if that had said who it is.
+    pub engine: Option<String>,
 }
 
 /// A run taken over from this worker's own former life.
@@ -68,6 +71,8 @@ pub struct Adopted {
     pub stop: Option<StopMode>,
     /// The rung that a former life had reached.
     pub step: Option<Step>,
+    /// The engine that it was claimed for, if that had said who it is.
+    pub engine: Option<String>,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -77,6 +82,10 @@ pub struct Held {
     pub run: RunId,
     /// Whether it is lost.
     pub lost: bool,
+    /// Whether it was claimed at this very seat, and not by another worker of that name, which may be on another host.
+    pub here: bool,
+    /// The engine that it was claimed for, if that had said who it is.
+    pub engine: Option<String>,
     /// Its fence now.
     pub fence: i64,
     /// The wish to stop, if there is one.
@@ -121,6 +130,7 @@ struct ClaimRow {
     ran_s: Option<f64>,
     wish_mode: Option<String>,
     stop_step: Option<String>,
+    engine: Option<String>,
     name: String,
     about: String,
     image: Option<String>,
@@ -161,89 +171,98 @@ impl ClaimRow {
             ran: self.ran_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or_default()),
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
             step: self.stop_step.map(|word| word.parse()).transpose()?,
+            engine: self.engine,
         })
     }
 }
 
 impl Db {
     /// Takes the oldest queued run, if there is one, in one short statement that no other worker's claim waits
-    /// for. None while the queue is held, the red handle is pulled, or the worker is drained; runs that a stop of many
+    /// for. None while the queue is held, the red handle is pulled, the worker is drained, or its name is another seat's; runs that a stop of many
     /// is just about to take aren't taken either. Whoever changes any of that waits for claims under way, and claims
     /// wait for them, so none slips through. `gate_token_hash` is the SHA-256 of the token that its container will present at its gate.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn claim(&self, worker: &str, gate_token_hash: &[u8]) -> Result<Option<Claimed>> {
+    pub async fn claim(&self, place: &Place, gate_token_hash: &[u8]) -> Result<Option<Claimed>> {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
                 r#"with free as (
                        select coalesce(stopping_upto, 0) as from_here from fleet
                        where held_at is null and gates_closed_at is null for share),
-                   willing as (select name from workers where name = $1 and drained_at is null for share),
+                   willing as (
+                       select name from workers
+                       where name = $1 and drained_at is null and (seat is null or seat = $3) for share),
                    next as (
                        select id from runs where state = 'queued' and wish = 'run'
                          and id > (select from_here from free) and exists (select from willing)
                        order by id limit 1 for update skip locked)
                    update runs r set
-                       state = 'starting', worker = $1, fence = r.fence + 1, gate_token_hash = $2,
+                       state = 'starting', worker = $1, seat = $3, engine = $4, fence = r.fence + 1, gate_token_hash = $2,
                        lease_until = now() + interval '30 s', waits_because = null, trouble = null
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
-                worker,
-                gate_token_hash
+                place.worker,
+                gate_token_hash,
+                place.seat,
+                place.engine
             )
             .fetch_optional(&self.pool),
         )
         .await?;
         row.map(|row| {
-            let Adopted { lease, prompt, agent, .. } = row.adopted(worker)?;
-            Ok(Claimed { lease, prompt, agent })
+            let Adopted { lease, prompt, agent, engine, .. } = row.adopted(&place.worker)?;
+            Ok(Claimed { lease, prompt, agent, engine })
         })
         .transpose()
     }
 
-    /// Takes a run over from this worker's own former life, under a new fence. None when it isn't this worker's,
-    /// is over, or its lease has lapsed.
+    /// Takes a run over from this worker's own former life, under a new fence. None when it isn't this worker's or was
+    /// claimed at another seat, is over, or its lease has lapsed.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn adopt(&self, worker: &str, run: RunId) -> Result<Option<Adopted>> {
+    pub async fn adopt(&self, place: &Place, run: RunId) -> Result<Option<Adopted>> {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
                 r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s'
                    from agents a
-                   where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
+                   where r.id = $2 and r.worker = $1 and (r.seat is null or r.seat = $3)
+                     and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
-                worker,
-                run.0
+                place.worker,
+                run.0,
+                place.seat
             )
             .fetch_optional(&self.pool),
         )
         .await?;
-        row.map(|row| row.adopted(worker)).transpose()
+        row.map(|row| row.adopted(&place.worker)).transpose()
     }
 
     /// All runs that this worker holds, or held when they were lost.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn held_by(&self, worker: &str) -> Result<Vec<Held>> {
+    pub async fn held_by(&self, place: &Place) -> Result<Vec<Held>> {
         let rows = within(
             sqlx::query!(
-                "select id, state, fence, wish_mode, wish_save, stop_step, work_saved_at from runs
-                 where worker = $1 and state in ('starting', 'running', 'lost') order by id",
-                worker
+                r#"select id, state, fence, wish_mode, wish_save, stop_step, work_saved_at, engine,
+                          coalesce(seat = $2, true) as "here!"
+                   from runs where worker = $1 and state in ('starting', 'running', 'lost') order by id"#,
+                place.worker,
+                place.seat
             )
             .fetch_all(&self.pool),
         )
@@ -253,6 +272,8 @@ impl Db {
                 Ok(Held {
                     run: RunId(row.id),
                     lost: row.state == "lost",
+                    here: row.here,
+                    engine: row.engine,
                     fence: row.fence,
                     stop: row.wish_mode.map(|word| word.parse()).transpose()?,
                     save: row.wish_save && row.stop_step.is_none() && row.work_saved_at.is_none(),
@@ -317,7 +338,8 @@ impl Db {
     pub async fn release(&self, lease: &Lease, why: &str) -> Result<()> {
         let done = within(
             sqlx::query!(
-                "update runs set state = 'queued', worker = null, lease_until = null, container = null,
+                "update runs set state = 'queued', worker = null, seat = null, engine = null, lease_until = null,
+                        container = null,
                         waits_because = $4
                  where id = $1 and worker = $2 and fence = $3 and state = 'starting' and wish = 'run'",
                 lease.run.0,

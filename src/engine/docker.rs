@@ -6,7 +6,7 @@ mod leftovers;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -188,7 +188,16 @@ impl Engine for Docker {
                 let version = api.version().await.map_err(said)?;
                 let more = async { (api.info().await.unwrap_or_default(), self.claude(&api).await) };
                 let (info, claude) = timeout(DEADLINE / 2, more).await.unwrap_or_default();
-                Ok(About { line: line(&version, &info), sandboxed: true, claude })
+                Ok(About { line: line(&version, &info), sandboxed: true, claude, identity: info.id })
+            })
+            .await
+    }
+
+    async fn identity(&self) -> Result<String> {
+        self.link
+            .ask(DEADLINE, |api| async move {
+                let id = api.info().await.map_err(said)?.id.filter(|id| !id.is_empty());
+                id.ok_or_else(|| Error::Unavailable("it doesn't say who it is".to_owned()))
             })
             .await
     }
@@ -326,13 +335,19 @@ impl Engine for Docker {
             Some(Ok(Left::Unseen)) => {
                 Err(Error::Unavailable("this host doesn't see its processes".to_owned()))
             }
+            Some(Ok(Left::Unread)) => {
+                Err(Error::Unavailable("this host couldn't look at its processes".to_owned()))
+            }
             Some(Ok(Left::Empty | Left::Gone)) => Ok(()),
             Some(Err(error)) => Err(Error::Refused(error.to_string())),
         }
     }
 
     async fn left(&self, container: &str) -> Left {
-        self.look(container, Host::left).await.unwrap_or(Left::Unseen)
+        match &self.host {
+            Some(_) => self.look(container, Host::left).await.unwrap_or(Left::Unread),
+            None => Left::Unseen,
+        }
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
@@ -350,11 +365,13 @@ impl Engine for Docker {
         self.link.ask(DEADLINE, |api| leftovers::discard(api, leftover)).await
     }
 
-    async fn find_by_host(&self, gate_dir: &Path) -> Option<String> {
-        let (host, folder): (_, PathBuf) = (self.host.clone()?, gate_dir.to_owned());
-        let work_dir = gate_dir.ancestors().nth(3)?.to_owned();
-        let cells = tokio::task::spawn_blocking(move || host.cells(&work_dir)).await.ok()?;
-        cells.into_iter().find(|cell| cell.folder == folder).map(|cell| cell.container)
+    async fn cells_by_host(&self, work_dir: &Path) -> Result<Vec<super::host::Cell>> {
+        let Some(host) = self.host.clone() else { return Ok(Vec::new()) };
+        let work_dir = work_dir.to_owned();
+        let looked = tokio::task::spawn_blocking(move || host.cells(&work_dir)).await;
+        let cells = looked.map_err(|error| Error::Unavailable(error.to_string()))?;
+        cells
+            .map_err(|error| Error::Unavailable(format!("this host couldn't look at its processes: {error}")))
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Left {
     Gone,
     /// This isn't the container's host, or it can't be seen from here.
     Unseen,
+    /// It should be seen from here, and couldn't be read just now: no descriptors left, say.
+    Unread,
 }
 
 /// A container found by its processes alone.
@@ -76,13 +78,15 @@ impl Host {
 
     /// What is left of a container.
     pub fn left(&self, container: &str) -> Left {
-        self.looked(container).unwrap_or(Left::Unseen)
+        let unread = |error| if is_for_good(&error) { Left::Unseen } else { Left::Unread };
+        self.looked(container).unwrap_or_else(unread)
     }
 
     fn looked(&self, container: &str) -> io::Result<Left> {
         let groups = self.groups(container)?;
         if groups.is_empty() {
-            return Ok(if self.has_containers() { Left::Gone } else { Left::Unseen });
+            let would_see = self.has_containers() && self.sees_all()?;
+            return Ok(if would_see { Left::Gone } else { Left::Unseen });
         }
         left_in(&groups, self.members(&groups)?.len())
     }
@@ -117,18 +121,27 @@ impl Host {
         }
     }
 
-    /// The containers into which a run's folder below `work_dir` is mounted, found by their processes.
-    pub fn cells(&self, work_dir: &Path) -> Vec<Cell> {
-        let Some(place) = self.place(work_dir) else { return Vec::new() };
-        let pids = self.pids().unwrap_or_default();
-        let cells: BTreeSet<Cell> =
-            pids.into_iter().filter_map(|pid| self.cell(pid, work_dir, &place)).collect();
-        cells.into_iter().collect()
+    /// The containers into which a run's folder below `work_dir` is mounted, found by their processes. Those of others'
+    /// processes that this user may not look into are left out.
+    ///
+    /// # Errors
+    /// When it couldn't look: no descriptors left, say.
+    pub fn cells(&self, work_dir: &Path) -> io::Result<Vec<Cell>> {
+        let Some(place) = self.place(work_dir)? else { return Ok(Vec::new()) };
+        let mut cells = BTreeSet::new();
+        for pid in self.pids()? {
+            match self.cell(pid, work_dir, &place) {
+                Ok(cell) => cells.extend(cell),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cells.into_iter().collect())
     }
 
     /// Where the kernel has a folder: of the mounts that this process sees, the last of those nearest to it.
-    fn place(&self, folder: &Path) -> Option<Place> {
-        let mounts = fs::read_to_string(self.proc.join("self/mountinfo")).ok()?;
+    fn place(&self, folder: &Path) -> io::Result<Option<Place>> {
+        let mounts = read_if_there(&self.proc.join("self/mountinfo"))?;
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         let places = mounts.lines().filter_map(|line| {
             let mount = Mount::read(line)?;
@@ -136,15 +149,19 @@ impl Host {
             let depth = mount.at.components().count();
             Some((depth, Place { device: mount.device.to_owned(), root: mount.root.join(below) }))
         });
-        places.max_by_key(|(depth, _)| *depth).map(|(_, place)| place)
+        Ok(places.max_by_key(|(depth, _)| *depth).map(|(_, place)| place))
     }
 
-    fn cell(&self, pid: i32, work_dir: &Path, place: &Place) -> Option<Cell> {
-        let mounts = fs::read_to_string(self.of(pid, "mountinfo")).ok()?;
-        let folder = mounts.lines().find_map(|line| run_folder(line, work_dir, place))?;
-        let groups = fs::read_to_string(self.of(pid, "cgroup")).ok()?;
-        let container = groups.lines().find_map(container_id)?;
-        Some(Cell { container, folder })
+    fn cell(&self, pid: i32, work_dir: &Path, place: &Place) -> io::Result<Option<Cell>> {
+        let mounts = match read_if_there(&self.of(pid, "mountinfo")) {
+            // A zombie has no mounts any more.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(None),
+            read => read?,
+        };
+        let folder = mounts.lines().find_map(|line| run_folder(line, work_dir, place));
+        let Some(folder) = folder else { return Ok(None) };
+        let groups = read_if_there(&self.of(pid, "cgroup"))?;
+        Ok(groups.lines().find_map(container_id).map(|container| Cell { container, folder }))
     }
 
     fn of(&self, pid: i32, file: &str) -> PathBuf {
@@ -172,6 +189,12 @@ impl Host {
                     })
                 })
         })
+    }
+
+    /// Whether every process of this kernel is seen from here: in a PID namespace of one's own, or where others' processes
+    /// are hidden (`hidepid`, proc(5)), the kernel's own aren't there either, the second process among them.
+    fn sees_all(&self) -> io::Result<bool> {
+        Ok(read_if_there(&self.of(2, "comm"))?.trim_end() == "kthreadd")
     }
 
     /// A container's control groups; none when no process is in it. What couldn't be read might have been one.
@@ -206,7 +229,7 @@ impl Host {
         let groups: Vec<PathBuf> = lines.filter_map(|line| self.folder_of(line)).collect();
         // It may have ended between the two looks.
         if groups.is_empty() && self.is_alive(pid)? {
-            return Err(io::Error::other("its control group can't be seen from here"));
+            return Err(io::Error::new(ErrorKind::Unsupported, "its control group can't be seen from here"));
         }
         Ok(groups)
     }
@@ -223,6 +246,31 @@ impl Host {
 
     /// The living processes in these groups and those below them.
     fn members(&self, groups: &[PathBuf]) -> io::Result<BTreeSet<i32>> {
+        let (mut members, mut missing) = (BTreeSet::new(), Vec::new());
+        for pid in self.listed(groups)? {
+            match self.state(pid)? {
+                Some(state) if lives(state) => _ = members.insert(pid),
+                Some(_) => {}
+                None => missing.push(pid),
+            }
+        }
+        // One that has ended meanwhile isn't listed any more; one that is, is hidden from us.
+        if !missing.is_empty() {
+            let listed = self.listed(groups)?;
+            for pid in missing {
+                if listed.contains(&pid) && self.state(pid)?.is_none() {
+                    return Err(io::Error::new(
+                        ErrorKind::PermissionDenied,
+                        "its processes are hidden from here",
+                    ));
+                }
+            }
+        }
+        Ok(members)
+    }
+
+    /// The processes that the kernel lists in these groups and those below them.
+    fn listed(&self, groups: &[PathBuf]) -> io::Result<BTreeSet<i32>> {
         let mut listed = BTreeSet::new();
         let mut folders = groups.to_vec();
         while let Some(folder) = folders.pop() {
@@ -239,20 +287,17 @@ impl Host {
                 }
             }
         }
-        let mut members = BTreeSet::new();
-        for pid in listed {
-            if self.is_alive(pid)? {
-                members.insert(pid);
-            }
-        }
-        Ok(members)
+        Ok(listed)
     }
 
-    /// A zombie isn't: it runs no more code and holds nothing.
     fn is_alive(&self, pid: i32) -> io::Result<bool> {
+        Ok(self.state(pid)?.is_some_and(lives))
+    }
+
+    /// The letter of a process's state (proc(5)); none when there is no such process to be seen.
+    fn state(&self, pid: i32) -> io::Result<Option<char>> {
         let stat = read_if_there(&self.of(pid, "stat"))?;
-        let state = stat.rfind(')').and_then(|end| stat[end + 1..].trim_start().chars().next());
-        Ok(state.is_some_and(|state| !matches!(state, 'Z' | 'X' | 'x')))
+        Ok(stat.rfind(')').and_then(|end| stat[end + 1..].trim_start().chars().next()))
     }
 
     fn is_in(&self, pid: i32, container: &str) -> io::Result<bool> {
@@ -268,6 +313,16 @@ fn read_if_there(file: &Path) -> io::Result<String> {
         Err(error) if is_gone(&error) => Ok(String::new()),
         read => read,
     }
+}
+
+/// A zombie doesn't: it runs no more code and holds nothing.
+fn lives(state: char) -> bool {
+    !matches!(state, 'Z' | 'X' | 'x')
+}
+
+/// Whether looking again would meet the same: what isn't shown to this user, or from here.
+fn is_for_good(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::NotFound)
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -425,7 +480,8 @@ mod tests {
                       23 22 98:1 /@ /nowhere/data\\040x rw - btrfs /dev/vdb rw\n\
                       24 22 98:2 / /nowhere/data\\040x/y rw - ext4 /dev/vdc rw\n";
         fs::write(root.join("proc/self/mountinfo"), mounts).unwrap();
-        let place = |folder: &str| host.place(Path::new(folder)).map(|place| (place.device, place.root));
+        let place =
+            |folder: &str| host.place(Path::new(folder)).unwrap().map(|place| (place.device, place.root));
         assert_eq!(place("/nowhere/lib"), Some(("98:0".into(), "/nowhere/lib".into())));
         assert_eq!(place("/nowhere/data x/lib"), Some(("98:1".into(), "/@/lib".into())));
         assert_eq!(place("/nowhere/data x/y"), Some(("98:2".into(), "/".into())));
@@ -436,8 +492,13 @@ mod tests {
         .unwrap();
         fs::write(root.join("proc/4194000/cgroup"), format!("0::/docker/{ID}\n")).unwrap();
         let folder = PathBuf::from("/nowhere/data x/lib/w/runs/7");
-        assert_eq!(host.cells(Path::new("/nowhere/data x/lib")), [Cell { container: ID.into(), folder }]);
-        assert_eq!(host.cells(Path::new("/nowhere/lib")), []);
+        assert_eq!(
+            host.cells(Path::new("/nowhere/data x/lib")).unwrap(),
+            [Cell { container: ID.into(), folder }]
+        );
+        assert_eq!(host.cells(Path::new("/nowhere/lib")).unwrap(), []);
+        unreadable(&root.join("proc/4194000/mountinfo"));
+        host.cells(Path::new("/nowhere/lib")).unwrap_err();
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -457,15 +518,30 @@ mod tests {
                 "cgroup.procs" => unreadable(&root.join(format!("sys/docker/{ID}/{file}"))),
                 file => unreadable(&root.join(file)),
             }
-            assert_eq!(host.left(ID), Left::Unseen, "{file}");
+            assert_eq!(host.left(ID), Left::Unread, "{file}");
             let refused = host.kill(ID).unwrap_err();
             assert_ne!(refused.kind(), ErrorKind::NotFound, "{file}");
             fs::remove_dir_all(root).unwrap();
         }
         let (host, root) = kernel("blind", &format!("docker/{ID}"), "0::/\n");
         assert_eq!(host.left(ID), Left::Gone);
+        fs::write(root.join("proc/2/comm"), "sh\n").unwrap();
+        assert_eq!(host.left(ID), Left::Unseen, "in a PID namespace of its own it sees only itself");
         fs::remove_dir_all(root.join("proc")).unwrap();
         assert_eq!(host.left(ID), Left::Unseen);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_dead() {
+        let (host, root) = kernel("hidden", &format!("docker/{ID}"), &format!("0::/docker/{ID}\n"));
+        assert!(host.learn(ID));
+        let (process, procs) =
+            (root.join("proc/4194000"), root.join(format!("sys/docker/{ID}/cgroup.procs")));
+        fs::remove_dir_all(process).unwrap();
+        assert_eq!(host.left(ID), Left::Unseen, "the kernel lists it, and shows nothing of it");
+        fs::write(procs, "").unwrap();
+        assert_eq!(host.left(ID), Left::Empty);
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -475,6 +551,8 @@ mod tests {
         let (proc, sys) = (root.join("proc"), root.join("sys"));
         let folder = sys.join(group);
         fs::create_dir_all(proc.join("4194000")).unwrap();
+        fs::create_dir_all(proc.join("2")).unwrap();
+        fs::write(proc.join("2/comm"), "kthreadd\n").unwrap();
         fs::create_dir_all(&folder).unwrap();
         fs::write(proc.join("4194000/cgroup"), line).unwrap();
         fs::write(proc.join("4194000/stat"), "4194000 (a (b) c) S 1").unwrap();

@@ -31,6 +31,8 @@ pub struct About {
     pub sandboxed: bool,
     /// The CLI's version, when the image's label or the program says it.
     pub claude: Option<String>,
+    /// Who it is, as [`Engine::identity`] says; none when it hasn't said that in time.
+    pub identity: Option<String>,
 }
 
 /// A signal of the ladder; the order is that of the rungs.
@@ -160,6 +162,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Asks for a sign of life.
     async fn about(&self) -> Result<About>;
 
+    /// Who it is, over all its restarts: two engines that know nothing of each other's containers say different words.
+    async fn identity(&self) -> Result<String>;
+
     /// Makes and starts the run's container; gives the engine's id. The name is the run's, so there is at most one.
     async fn start(&self, cell: &Cell) -> Result<String>;
 
@@ -220,8 +225,22 @@ pub trait Engine: Send + Sync + 'static {
         Err(Error::Refused("this engine has none".to_owned()))
     }
 
-    /// The living container of the run that has this folder, found without a word to the engine.
-    async fn find_by_host(&self, _gate_dir: &Path) -> Option<String> {
-        None
+    /// The living containers that have a run's folder below `work_dir`, found without a word to the engine; none where this
+    /// host doesn't see them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when this host should see them, and couldn't look.
+    async fn cells_by_host(&self, _work_dir: &Path) -> Result<Vec<host::Cell>> {
+        Ok(Vec::new())
+    }
+
+    /// The living container of the run that has this folder (`…/WORKER/runs/RUN`), found the same way.
+    ///
+    /// # Errors
+    /// As [`Self::cells_by_host`].
+    async fn find_by_host(&self, gate_dir: &Path) -> Result<Option<String>> {
+        let Some(work_dir) = gate_dir.ancestors().nth(3) else { return Ok(None) };
+        let cells = self.cells_by_host(work_dir).await?;
+        Ok(cells.into_iter().find(|cell| cell.folder == gate_dir).map(|cell| cell.container))
     }
 }

@@ -27,6 +27,18 @@ pub struct HostFacts {
     pub capacity: i32,
 }
 
+/// Where a worker's runs have their containers. Another worker may go by its name one day, on another host; and its engine may
+/// be another one after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The worker's name.
+    pub worker: String,
+    /// The random word in its folder.
+    pub seat: String,
+    /// The engine's own identity, once it has said it.
+    pub engine: Option<String>,
+}
+
 /// A worker, as Postgres knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker {

@@ -12,7 +12,7 @@ use crate::db::{self, Held};
 /// with the transcript after the last line stored.
 pub(super) async fn adopt(worker: &Arc<Worker>, held: &Held) -> db::Result<()> {
     let (run, asked) = (held.run, Instant::now());
-    if let Some(adopted) = worker.parts.db.adopt(worker.name(), run).await? {
+    if let Some(adopted) = worker.parts.db.adopt(&worker.place(), run).await? {
         tracing::info!(%run, fence = adopted.lease.fence(), "adopted");
         let stop = adopted.stop.map(|mode| (mode, held.save));
         worker.supervise(Job::adopted(adopted), stop, asked);

@@ -101,7 +101,7 @@ async fn look(worker: &Worker) -> db::Result<()> {
 
 /// Gives an order for each wish; what else there is to compare waits for [`Worker::catch_up`].
 async fn give_orders(worker: &Worker) -> db::Result<()> {
-    for run in worker.parts.db.held_by(worker.name()).await?.iter().filter(|run| !run.lost) {
+    for run in worker.parts.db.held_by(&worker.place()).await?.iter().filter(|run| !run.lost) {
         if let Some(mode) = run.stop {
             worker.roster.wish(run.run, mode, run.save);
         }

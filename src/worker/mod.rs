@@ -25,7 +25,7 @@ mod workspace;
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,9 +37,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::db::{self, Db, Lease};
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::gate::Upstream;
 use crate::model::run::{LadderTimes, RunId, StopMode};
+use crate::model::worker::Place;
 use crate::queue::{Notice, Queue};
 use roster::{Order, Roster};
 use supervise::Job;
@@ -118,6 +119,8 @@ struct Worker {
     gates: handle::Gates,
     /// Why the engine can't be used, if it can't.
     engine_down: Mutex<Option<String>>,
+    /// Who the engine says that it is.
+    engine_is: Mutex<Option<String>>,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     supervisors: TaskTracker,
     /// What `stop-all` did here.
@@ -149,6 +152,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         look: Notify::new(),
         gates: handle::Gates::default(),
         engine_down: Mutex::default(),
+        engine_is: Mutex::default(),
         notices,
         supervisors: TaskTracker::new(),
         notes: notes::Notes::default(),
@@ -244,6 +248,24 @@ impl Worker {
         &self.parts.settings.name
     }
 
+    /// Where its runs have their containers.
+    fn place(&self) -> Place {
+        let engine = self.engine_is.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Place { worker: self.name().to_owned(), seat: self.seat.clone(), engine }
+    }
+
+    /// Whether the engine that answers now is the one that a run was claimed for: only that one's word that there is no
+    /// container says anything.
+    ///
+    /// # Errors
+    /// When it doesn't say who it is.
+    async fn is_engine_of(&self, run: Option<&str>) -> engine::Result<bool> {
+        match run {
+            Some(run) => Ok(self.parts.engine.identity().await? == run),
+            None => Ok(true),
+        }
+    }
+
     /// Postgres has just said what this worker holds.
     fn heard(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -281,10 +303,23 @@ impl Worker {
         self.dir().join("runs").join(run.to_string())
     }
 
+    /// The run of this worker's that has this folder.
+    fn run_of(&self, folder: &Path) -> Option<RunId> {
+        let is_ours = folder.parent() == Some(&self.dir().join("runs"));
+        folder.file_name().filter(|_| is_ours)?.to_str()?.parse().ok()
+    }
+
     /// Tells whoever listens, when there is time for it.
     fn tell(&self, notice: Notice) {
         // The receiver lives as long as the worker.
         let _ = self.notices.send(notice);
+    }
+
+    /// Who the engine says that it is; keeps the last word while it says nothing.
+    fn heard_engine(&self, identity: Option<String>) {
+        if identity.is_some() {
+            *self.engine_is.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        }
     }
 
     fn set_engine(&self, down: Option<String>) {
@@ -312,7 +347,7 @@ impl Worker {
             }
             let token = new_token();
             let asked = Instant::now();
-            let Some(claimed) = db.claim(self.name(), &supervise::token_hash(&token)).await? else {
+            let Some(claimed) = db.claim(&self.place(), &supervise::token_hash(&token)).await? else {
                 return Ok(());
             };
             tracing::info!(run = %claimed.lease.run(), fence = claimed.lease.fence(), "claimed");
@@ -337,7 +372,7 @@ impl Worker {
         // Nobody else may be there to do it; without it a lapsed lease would keep its container alive.
         self.parts.db.lose_lapsed().await?;
         let known = self.roster.held();
-        let held = self.parts.db.held_by(self.name()).await?;
+        let held = self.parts.db.held_by(&self.place()).await?;
         self.heard();
         for run in held.iter().filter(|run| !run.lost) {
             if let Some(mode) = run.stop {
@@ -347,7 +382,8 @@ impl Worker {
         for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {
             self.roster.order(*run, Order::new(StopMode::Force, Cause::LeaseGone));
         }
-        for run in held.iter().filter(|run| !run.lost && !known.contains(&run.run)) {
+        // What was claimed at another seat isn't adopted: its container may be on another host.
+        for run in held.iter().filter(|run| run.here && !run.lost && !known.contains(&run.run)) {
             adopt::adopt(self, run).await?;
         }
         Ok(held.iter().any(|run| run.lost && !known.contains(&run.run)))

@@ -49,6 +49,7 @@ async fn with_engine(worker: &Worker, host: &HostFacts) -> HostFacts {
             facts.engine_ok = true;
             facts.sandboxed = about.sandboxed;
             facts.claude = about.claude;
+            worker.heard_engine(about.identity);
         }
         Err(error) => {
             facts.engine = error.to_string();
@@ -64,13 +65,18 @@ pub(super) async fn register(worker: &Worker, host: &HostFacts) {
     let facts = with_engine(worker, host).await;
     let mut told = false;
     while let Err(error) = worker.parts.db.heartbeat(worker.name(), &worker.seat, &facts, true).await {
-        if !matches!(error, Error::Taken(_)) {
-            tracing::warn!(%error, "can't register; trying again");
-        } else if !std::mem::replace(&mut told, true) {
-            tracing::error!(
-                name = worker.name(),
-                "another worker of this name was heard within 30 s; nothing is done here until it is silent"
-            );
+        match error {
+            Error::Taken(_) => {
+                // Postgres has answered: what runs under this name may well have its lease, though it isn't ours.
+                worker.heard();
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(
+                        name = worker.name(),
+                        "another worker of this name was heard within 30 s; nothing is done here until it is silent"
+                    );
+                }
+            }
+            error => tracing::warn!(%error, "can't register; trying again"),
         }
         sleep(RETRY).await;
     }

@@ -45,7 +45,7 @@ async fn survey(worker: &Worker) -> anyhow::Result<()> {
     // In this order, so that what begins or ends meanwhile is held in one of them.
     let found = engine.list().await?;
     let mut held: HashSet<RunId> = worker.roster.held().into_iter().collect();
-    held.extend(db.held_by(worker.name()).await?.into_iter().filter(|run| !run.lost).map(|run| run.run));
+    held.extend(db.held_by(&worker.place()).await?.into_iter().filter(|run| !run.lost).map(|run| run.run));
     held.extend(worker.roster.held());
     let mut leftovers = engine.leftovers().await?;
     for container in found.iter().filter(|container| !held.contains(&RunId(container.run))) {

@@ -24,13 +24,21 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
     // In this order: a run that ends meanwhile is in the roster, and left alone. Claims wait for us.
     let known: HashSet<RunId> = worker.roster.held().into_iter().collect();
-    let found = worker.parts.engine.list().await?;
-    let held = worker.parts.db.held_by(worker.name()).await?;
+    let found = worker.parts.engine.list().await;
+    let held = worker.parts.db.held_by(&worker.place()).await?;
+    let is_held = |run: RunId| known.contains(&run) || held.iter().any(|held| held.run == run && !held.lost);
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            kill_by_host_alone(worker, is_held).await;
+            return Err(error.into());
+        }
+    };
     let lost = |run: RunId| held.iter().find(|held| held.run == run && held.lost);
     for container in &found {
         let run = RunId(container.run);
         // A run that is held and not known will be adopted at the next look.
-        if known.contains(&run) || held.iter().any(|held| held.run == run && !held.lost) {
+        if is_held(run) {
             continue;
         }
         if let Err(error) = lay_to_rest(worker, container, lost(run)).await {
@@ -38,18 +46,43 @@ pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
         }
     }
     for run in held.iter().filter(|held| held.lost && !known.contains(&held.run)) {
-        if !found.iter().any(|container| container.run == run.run.0) {
-            // One empty answer isn't proof while its processes can be seen.
-            if let Some(container) = worker.parts.engine.find_by_host(&worker.run_dir(run.run)).await {
-                tracing::warn!(run = %run.run, container, "the engine doesn't list what lives");
-                worker.parts.engine.kill_by_host(&container).await?;
-                continue;
-            }
-            settle(worker, run.run, None, Step::Absent, "The engine says that its container is gone.")
-                .await?;
+        let is_listed = found.iter().any(|container| container.run == run.run.0);
+        if !is_listed && let Err(error) = settle_absent(worker, run).await {
+            tracing::warn!(run = %run.run, %error, "a lost run can't be settled yet");
         }
     }
     Ok(())
+}
+
+/// Settles a lost run of which the engine lists no container. What was claimed at another seat, or for another engine, stays
+/// lost: this engine's silence says nothing of it.
+async fn settle_absent(worker: &Worker, lost: &Held) -> anyhow::Result<()> {
+    if !lost.here || !worker.is_engine_of(lost.engine.as_deref()).await? {
+        return Ok(());
+    }
+    // One empty answer isn't proof while its processes can be seen.
+    if let Some(container) = worker.parts.engine.find_by_host(&worker.run_dir(lost.run)).await? {
+        tracing::warn!(run = %lost.run, container, "the engine doesn't list what lives");
+        return Ok(worker.parts.engine.kill_by_host(&container).await?);
+    }
+    settle(worker, lost.run, None, Step::Absent, "The engine says that its container is gone.").await
+}
+
+/// Kills what nobody holds by this host alone, as long as the engine says nothing. What proves the ends waits for the engine.
+async fn kill_by_host_alone(worker: &Worker, is_held: impl Fn(RunId) -> bool) {
+    let engine = &worker.parts.engine;
+    let cells = engine.cells_by_host(&worker.parts.settings.dir).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "nor can this host be looked at");
+        Vec::new()
+    });
+    for cell in cells {
+        let Some(run) = worker.run_of(&cell.folder).filter(|run| !is_held(*run)) else { continue };
+        tracing::warn!(%run, container = cell.container, "killing what nobody holds, by this host alone");
+        match engine.kill_by_host(&cell.container).await {
+            Ok(()) => worker.remember_killed(&cell.container),
+            Err(error) => tracing::warn!(%run, %error, "it can't be killed"),
+        }
+    }
 }
 
 /// Kills what this worker may hold no lease on any more, as long as Postgres can't be asked: a life that begins while it is
@@ -61,7 +94,10 @@ pub(super) async fn orphans(worker: &Worker) {
             continue;
         }
         let known = worker.roster.held();
-        let found = worker.parts.engine.list().await.unwrap_or_default();
+        let Ok(found) = worker.parts.engine.list().await else {
+            kill_by_host_alone(worker, |run| known.contains(&run)).await;
+            continue;
+        };
         let living = found.iter().filter(|container| container.status == Status::Alive);
         for container in living.filter(|container| !known.contains(&RunId(container.run))) {
             tracing::warn!(
@@ -121,6 +157,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         Left::Empty => Cgroup::Empty,
         Left::Gone => Cgroup::Gone,
         Left::Unseen => Cgroup::Unseen,
+        Left::Unread => anyhow::bail!("this host couldn't look whether it left processes behind"),
     };
     if let Some(lost) = lost {
         let stopped = lost.step.zip(exit).and_then(|(step, exit)| ladder::found_behind(step, exit.code));

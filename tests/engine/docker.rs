@@ -306,13 +306,13 @@ async fn a_run_is_found_by_its_folder_when_the_engine_cant_be_asked() {
     fs::copy(cell.gate_dir.join("prompt"), folder.join("prompt")).unwrap();
     cell.gate_dir = folder.clone();
     let container = host.engine.start(&cell).await.unwrap();
-    assert_eq!(host.engine.find_by_host(&folder).await, Some(container.clone()));
-    assert_eq!(host.engine.find_by_host(&folder.with_file_name("23")).await, None);
+    assert_eq!(host.engine.find_by_host(&folder).await.unwrap(), Some(container.clone()));
+    assert_eq!(host.engine.find_by_host(&folder.with_file_name("23")).await.unwrap(), None);
     // A worker's next life has never seen it; its processes tell all the same.
     let next_life = Docker::connect(Some(&host.address), &host.fleet, "worker-1").unwrap();
     next_life.kill_by_host(&container).await.unwrap();
     soon("the engine's word", host.engine.wait(&container)).await.unwrap();
-    assert_eq!(host.engine.find_by_host(&folder).await, None);
+    assert_eq!(host.engine.find_by_host(&folder).await.unwrap(), None);
     let elsewhere = Docker::connect(Some("tcp://127.0.0.1:9"), &host.fleet, "worker-1").unwrap();
     assert_eq!(elsewhere.left(&container).await, Left::Unseen, "another host's processes aren't ours to see");
 }

@@ -77,6 +77,8 @@ async fn a_run_claimed_and_never_started_goes_back_to_the_queue() {
     let _worker = fleet.worker("w1").await;
     let running = fleet.until_running(run).await;
     assert_eq!((running.fence, fleet.engine.made(run.0)), (3, 1), "claimed, adopted, claimed again");
+    let folder = fleet.parts("w1").settings.dir.join("w1/runs").join(run.to_string());
+    assert!(folder.join("prompt").exists() && folder.join("gate.sock").exists(), "nobody cleared it away");
 }
 
 #[tokio::test]

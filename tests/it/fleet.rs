@@ -10,6 +10,7 @@ use signalbox::db::{Db, Lease, Role, Superuser};
 use signalbox::model::event::Event;
 use signalbox::model::run::{LadderTimes, NewRun, Run, RunId, StopMode};
 use signalbox::model::work::NewStop;
+use signalbox::model::worker::{HostFacts, Place};
 use signalbox::queue::{Command, Notice, Queue};
 use signalbox::worker::{self, Leave, Parts, Times};
 use tokio::runtime::Runtime;
@@ -67,7 +68,7 @@ impl Fleet {
         Parts {
             db: self.app.worker_db.clone(),
             queue: self.app.queue.clone(),
-            engine: Arc::new(self.engine.clone()),
+            engine: Arc::new(self.engine.of(name)),
             settings: config::Work::from_env(&Env::of(&variables), "unused").unwrap(),
             times: Times { ladder: Some(ladder), ..Times::default() },
         }
@@ -128,12 +129,27 @@ impl Fleet {
 
     /// Claims the oldest queued run for a worker that isn't there.
     pub(crate) async fn claim(&self, worker: &str) -> Lease {
-        let facts = signalbox::model::worker::HostFacts::default();
+        let (facts, place) = (HostFacts::default(), self.place(worker));
+        self.app.worker_db.heartbeat(worker, &place.seat, &facts, true).await.unwrap();
+        self.app.worker_db.claim(&place, &[0; 32]).await.unwrap().expect("a run is queued").lease
+    }
+
+    /// Where a worker of this name has its runs.
+    pub(crate) fn place(&self, worker: &str) -> Place {
         let folder = self.dir.join(worker);
         std::fs::create_dir_all(&folder).unwrap();
-        let seat = worker::seat::seat(&folder).unwrap();
-        self.app.worker_db.heartbeat(worker, &seat, &facts, true).await.unwrap();
-        self.app.worker_db.claim(worker, &[0; 32]).await.unwrap().expect("a run is queued").lease
+        Place { worker: worker.to_owned(), seat: worker::seat::seat(&folder).unwrap(), engine: None }
+    }
+
+    /// This worker hasn't been heard of for longer than a lease, and what it held has lapsed.
+    pub(crate) async fn falls_silent(&self, worker: &str) {
+        for statement in [
+            "update workers set heard_at = now() - interval '31 s' where name = $1",
+            "update runs set lease_until = now() - interval '1 s'
+             where worker = $1 and state in ('starting', 'running')",
+        ] {
+            sqlx::query(statement).bind(worker).execute(self.app.sql()).await.unwrap();
+        }
     }
 
     /// Wishes a stop and tells the worker, as the page does.

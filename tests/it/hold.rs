@@ -13,7 +13,7 @@ use crate::sample;
 
 /// Whether there is a run that `w1` could take; it takes it.
 async fn can_claim(fleet: &Fleet) -> bool {
-    fleet.app.worker_db.claim("w1", &[0; 32]).await.unwrap().is_some()
+    fleet.app.worker_db.claim(&fleet.place("w1"), &[0; 32]).await.unwrap().is_some()
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn once_the_queue_is_held_no_claim_that_was_under_way_comes_after() {
                 let (stop, tries) = (Arc::clone(&stop), Arc::clone(&tries));
                 tokio::spawn(async move {
                     while !stop.load(Ordering::SeqCst) {
-                        db.claim(worker, &[0; 32]).await.unwrap();
+                        db.claim(&sample::place(worker), &[0; 32]).await.unwrap();
                         tries.fetch_add(1, Ordering::SeqCst);
                     }
                 })

@@ -122,8 +122,8 @@ async fn a_queued_run_never_starts() {
 async fn a_stop_wished_twice_is_one_wish_and_one_audit_row_a_click() {
     let fleet = Fleet::new().await;
     let run = fleet.start("x").await;
-    let _worker = fleet.worker("w1").await;
-    fleet.until_running(run).await;
+    // Nobody obeys before all has been wished.
+    fleet.claim("w1").await;
     let wish = async |mode| fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(mode)).await;
     let (a, b, c) =
         tokio::join!(wish(StopMode::Graceful), wish(StopMode::Graceful), wish(StopMode::Graceful));
@@ -131,6 +131,7 @@ async fn a_stop_wished_twice_is_one_wish_and_one_audit_row_a_click() {
     assert_eq!(fresh, 1);
     assert!(wish(StopMode::Force).await.unwrap().fresh, "force after graceful is a new wish");
     assert!(!wish(StopMode::Graceful).await.unwrap().fresh, "graceful after force is not");
+    let _worker = fleet.worker("w1").await;
     fleet.until_over(run).await;
     let after = wish(StopMode::Force).await.unwrap();
     assert!(after.over && !after.fresh);

@@ -31,7 +31,7 @@ async fn an_old_fence_writes_nothing() {
     let run = fleet.start("x").await;
     let db = &fleet.app.worker_db;
     let old = fleet.claim("w1").await;
-    let new = db.adopt("w1", run).await.unwrap().expect("it is w1's").lease;
+    let new = db.adopt(&fleet.place("w1"), run).await.unwrap().expect("it is w1's").lease;
     assert!(new.fence() > old.fence());
     let evidence = Evidence {
         container: None,
@@ -58,7 +58,7 @@ async fn an_old_fence_writes_nothing() {
     assert_eq!(fleet.run(run).await.refused, 9, "each is counted");
     db.append(&new, &batch(&[(1, "real")])).await.unwrap();
     db.mark_running(&new, "c").await.unwrap();
-    assert!(db.adopt("w2", run).await.unwrap().is_none(), "only its own worker adopts a run");
+    assert!(db.adopt(&fleet.place("w2"), run).await.unwrap().is_none(), "only its own worker adopts a run");
     db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
     db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
     let over = fleet.run(run).await;

@@ -25,6 +25,7 @@ mod login;
 mod model;
 mod notes;
 mod pages;
+mod places;
 mod protocol;
 mod receipt;
 mod runs;

@@ -1,5 +1,6 @@
 //! Runs, workers and transcripts for the pages to show, put straight into the database.
 
+use signalbox::model::worker::Place;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::app::{Answer, TestApp};
@@ -75,6 +76,11 @@ pub(crate) async fn worker(app: &TestApp, name: &str, silent_s: i32) {
                  now() - make_interval(secs => $2))",
     );
     added.bind(name).bind(f64::from(silent_s)).execute(app.sql()).await.unwrap();
+}
+
+/// Where a worker that nobody runs has its runs.
+pub(crate) fn place(worker: &str) -> Place {
+    Place { worker: worker.to_owned(), seat: "seat".to_owned(), engine: None }
 }
 
 /// Adds events to a run, one for each line; a line of JSON is of the kind that is named with it.

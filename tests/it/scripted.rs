@@ -2,6 +2,7 @@
 //! refuses, or lies half dead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use signalbox::engine::host::Cell as HostCell;
 use signalbox::engine::{
     About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
 };
@@ -42,10 +44,20 @@ pub(crate) enum Moment {
 
 struct Container {
     found: Found,
+    /// The run's folder, mounted in it.
+    folder: PathBuf,
     script: Script,
     signals: Vec<&'static str>,
     /// Programs that were run and signals that were sent, in their order.
     log: Vec<String>,
+}
+
+impl Container {
+    /// Whether it is this worker's, by the folder that it was given; one without a folder is everybody's.
+    fn is_of(&self, worker: Option<&str>) -> bool {
+        let own = self.folder.ancestors().nth(2).and_then(Path::file_name);
+        own.zip(worker).is_none_or(|(own, worker)| own == worker)
+    }
 }
 
 #[derive(Default)]
@@ -64,6 +76,14 @@ struct World {
     survivors: usize,
     /// Nothing that the host does ends them.
     undying: bool,
+    /// Nothing that the host would show can be read.
+    unreadable: bool,
+    /// It knows nothing of what it has, and so answers.
+    forgets: bool,
+    /// Who it is.
+    identity: String,
+    /// How often it was asked for its list.
+    lists: usize,
     /// What each call of this name answers instead of doing anything.
     answers: Option<(&'static str, Odd)>,
     /// The next such call is never answered, before or after it has done its work.
@@ -84,11 +104,13 @@ struct World {
 pub(crate) struct Scripted {
     world: Arc<Mutex<World>>,
     changed: Arc<watch::Sender<u64>>,
+    /// Whose containers it lists; everybody's when none.
+    worker: Option<String>,
 }
 
 impl Default for Scripted {
     fn default() -> Self {
-        Self { world: Arc::default(), changed: Arc::new(watch::channel(0).0) }
+        Self { world: Arc::default(), changed: Arc::new(watch::channel(0).0), worker: None }
     }
 }
 
@@ -97,6 +119,11 @@ impl Scripted {
         let done = change(&mut self.world.lock().unwrap());
         self.changed.send_modify(|n| *n += 1);
         done
+    }
+
+    /// The same engine, as a worker of this name sees it.
+    pub(crate) fn of(&self, worker: &str) -> Self {
+        Self { worker: Some(worker.to_owned()), ..self.clone() }
     }
 
     /// What containers made from now on do.
@@ -136,6 +163,26 @@ impl Scripted {
     /// As processes in the middle of I/O that nothing interrupts: the host's kill goes out, and they stay.
     pub(crate) fn undying(&self, undying: bool) {
         self.change(|world| world.undying = undying);
+    }
+
+    /// As when there are no file descriptors left: the host shows these processes, and nobody can read it.
+    pub(crate) fn unreadable(&self, unreadable: bool) {
+        self.change(|world| world.unreadable = unreadable);
+    }
+
+    /// As an engine does that was started on an empty folder for a moment.
+    pub(crate) fn forgets(&self, forgets: bool) {
+        self.change(|world| world.forgets = forgets);
+    }
+
+    /// Another engine answers in its place, or the same one again.
+    pub(crate) fn is(&self, identity: &str) {
+        self.change(|world| world.identity = identity.to_owned());
+    }
+
+    /// How often it was asked for its list.
+    pub(crate) fn lists(&self) -> usize {
+        self.world.lock().unwrap().lists
     }
 
     /// From now on calls of this name are answered so, and do nothing.
@@ -206,12 +253,12 @@ impl Scripted {
 
     /// A container that nobody's run owns.
     pub(crate) fn plant(&self, run: i64) {
-        self.change(|world| world.make(run, 1, Status::Alive));
+        self.change(|world| world.make(run, 1, Status::Alive, Path::new("")));
     }
 
     /// A container that was made and never started.
     pub(crate) fn plant_unstarted(&self, run: i64) {
-        self.change(|world| world.make(run, 1, Status::Created));
+        self.change(|world| world.make(run, 1, Status::Created, Path::new("")));
     }
 
     /// The container vanishes behind everybody's back.
@@ -255,10 +302,11 @@ fn name(run: i64) -> String {
 }
 
 impl World {
-    fn make(&mut self, run: i64, fence: i64, status: Status) {
+    fn make(&mut self, run: i64, fence: i64, status: Status, folder: &Path) {
         let found = Found { container: name(run), run, fence, status };
-        let script = self.script.clone();
-        self.containers.insert(name(run), Container { found, script, signals: Vec::new(), log: Vec::new() });
+        let (script, folder) = (self.script.clone(), folder.to_owned());
+        let container = Container { found, folder, script, signals: Vec::new(), log: Vec::new() };
+        self.containers.insert(name(run), container);
         self.made.push(run);
     }
 
@@ -270,7 +318,15 @@ impl World {
 #[async_trait]
 impl Engine for Scripted {
     async fn about(&self) -> Result<About> {
-        self.reach("about", |_| Ok(About { line: "scripted".into(), sandboxed: true, claude: None })).await
+        self.reach("about", |world| {
+            let identity = Some(world.identity.clone());
+            Ok(About { line: "scripted".into(), sandboxed: true, claude: None, identity })
+        })
+        .await
+    }
+
+    async fn identity(&self) -> Result<String> {
+        self.reach("identity", |world| Ok(world.identity.clone())).await
     }
 
     async fn start(&self, cell: &Cell) -> Result<String> {
@@ -285,7 +341,7 @@ impl Engine for Scripted {
                 Some(code) => Status::Exited(Exit { code, oom: false }),
                 None => Status::Alive,
             };
-            world.make(cell.run, cell.fence, status);
+            world.make(cell.run, cell.fence, status, &cell.gate_dir);
             if world.loses_answers { Err(Error::Unavailable("lost".into())) } else { Ok(name(cell.run)) }
         })
         .await
@@ -335,7 +391,8 @@ impl Engine for Scripted {
 
     async fn inspect(&self, container: &str) -> Result<Status> {
         self.reach("inspect", |world| {
-            Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone()))
+            let status = world.container(container).map_or(Status::Absent, |c| c.found.status.clone());
+            Ok(if world.forgets { Status::Absent } else { status })
         })
         .await
     }
@@ -346,6 +403,9 @@ impl Engine for Scripted {
             let status = {
                 let mut world = self.world.lock().unwrap();
                 let hangs = world.hangs;
+                if world.forgets {
+                    return Err(Error::Absent);
+                }
                 world.container(container).map(|c| c.found.status.clone()).map(|status| (status, hangs))
             };
             match status {
@@ -382,7 +442,9 @@ impl Engine for Scripted {
 
     async fn list(&self) -> Result<Vec<Found>> {
         self.reach("list", |world| {
-            Ok(world.containers.values().map(|container| container.found.clone()).collect())
+            world.lists += 1;
+            let ours = world.containers.values().filter(|container| container.is_of(self.worker.as_deref()));
+            Ok(ours.map(|container| container.found.clone()).collect())
         })
         .await
     }
@@ -418,12 +480,26 @@ impl Engine for Scripted {
         })
     }
 
-    async fn left(&self, _: &str) -> Left {
+    async fn left(&self, id: &str) -> Left {
         let world = self.world.lock().unwrap();
-        match (world.on_host, world.survivors) {
+        let lives = world.containers.get(id).is_some_and(|container| container.found.status == Status::Alive);
+        match (world.on_host, world.survivors + usize::from(lives)) {
+            _ if world.unreadable => Left::Unread,
             (false, _) => Left::Unseen,
             (true, 0) => Left::Gone,
             (true, n) => Left::Alive(n),
         }
+    }
+
+    async fn cells_by_host(&self, work_dir: &Path) -> Result<Vec<HostCell>> {
+        let world = self.world.lock().unwrap();
+        if world.unreadable {
+            return Err(Error::Unavailable("it can't be looked at".into()));
+        }
+        let living = world.containers.values().filter(|c| c.found.status == Status::Alive && world.on_host);
+        let ours = living.filter(|container| container.folder.starts_with(work_dir));
+        Ok(ours
+            .map(|c| HostCell { container: c.found.container.clone(), folder: c.folder.clone() })
+            .collect())
     }
 }

@@ -193,9 +193,10 @@ async fn a_server_that_dies_between_two_batches_loses_nothing() {
     assert_eq!((stop.written_at, counts.queued, counts.pending, counts.all()), (None, 500, 3000, 3500));
 
     // Meanwhile nobody takes what shall stop; what came later may start.
-    assert!(app.worker_db.claim("w1", &[0; 32]).await.unwrap().is_none());
+    assert!(app.worker_db.claim(&sample::place("w1"), &[0; 32]).await.unwrap().is_none());
     queue(&app, 1).await;
-    let late = app.worker_db.claim("w1", &[0; 32]).await.unwrap().expect("a later run is free");
+    let late =
+        app.worker_db.claim(&sample::place("w1"), &[0; 32]).await.unwrap().expect("a later run is free");
     assert_eq!(late.lease.run(), RunId(3501));
     assert_eq!(stop.upto, RunId(3500));
 
@@ -211,7 +212,10 @@ async fn a_server_that_dies_between_two_batches_loses_nothing() {
     assert_eq!(audited(&app, "stop of many wished").await.len(), 1);
     assert!(app.db.open_stops().await.unwrap().is_empty());
     queue(&app, 1).await;
-    assert!(app.worker_db.claim("w1", &[0; 32]).await.unwrap().is_some(), "the queue moves on");
+    assert!(
+        app.worker_db.claim(&sample::place("w1"), &[0; 32]).await.unwrap().is_some(),
+        "the queue moves on"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The workers' page; and names that two workers go by.
 
 use signalbox::db::Error;
+use signalbox::model::run::{Outcome, Step};
 use signalbox::model::worker::HostFacts;
 
 use crate::app::TestApp;
@@ -49,11 +50,14 @@ async fn a_name_is_another_hosts_only_after_a_lease_of_silence() {
         let held = fleet.until_running(run).await;
         assert_eq!(held.fence, 1, "the other one takes nothing");
         first.kill();
-        let silent = "update workers set heard_at = now() - interval '31 s' where name = 'w1'";
-        sqlx::query(silent).execute(fleet.app.sql()).await.unwrap();
+        fleet.falls_silent("w1").await;
         run
     });
-    fleet.until(run, "adopted", |run| run.fence > 1).await;
+    // It is on the same engine, whose word it takes.
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::Sigkill));
+    let run = fleet.start("y").await;
+    fleet.until_running(run).await;
     // It beats on under its own seat, and leaves when that is another's.
     let taken = "update workers set seat = 'another' where name = 'w1'";
     sqlx::query(taken).execute(fleet.app.sql()).await.unwrap();

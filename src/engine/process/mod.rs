@@ -130,7 +130,17 @@ impl Processes {
 impl Engine for Processes {
     async fn about(&self) -> Result<About> {
         let line = "plain processes, unsandboxed".to_owned();
-        Ok(About { line, sandboxed: false, claude: self.version().await })
+        Ok(About {
+            line,
+            sandboxed: false,
+            claude: self.version().await,
+            identity: self.identity().await.ok(),
+        })
+    }
+
+    /// Its cells lie in the worker's folder, and so belong to its seat.
+    async fn identity(&self) -> Result<String> {
+        Ok("plain processes".to_owned())
     }
 
     async fn start(&self, cell: &Cell) -> Result<String> {

@@ -43,6 +43,7 @@ impl Supervisor<'_> {
                 Left::Empty => break Cgroup::Empty,
                 Left::Gone => break Cgroup::Gone,
                 Left::Unseen => break Cgroup::Unseen,
+                Left::Unread => sleep(RETRY).await,
                 Left::Alive(_) => {
                     if let Err(error) = self.engine().kill_by_host(container).await {
                         tracing::warn!(container, %error, "what was being started can't be killed");

@@ -12,7 +12,7 @@ use super::super::pump::{Pump, Said};
 use super::super::reporter::Report;
 use super::super::roster::Order;
 use super::super::verdict::{self, Cause, Known, Verdict};
-use super::{RETRY, Supervisor};
+use super::{Job, RETRY, Supervisor};
 use crate::clock;
 use crate::db;
 use crate::engine::{self, Exit, Left, Signal, Status};
@@ -24,6 +24,9 @@ use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopMode};
 const DRAIN: Duration = Duration::from_secs(60);
 /// What SIGKILL ended has no last word to wait for: the proof of its death isn't kept waiting by all that it wrote before.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// How often in a row an engine must say that it has no such container, where nobody else can see what became of it.
+const ABSENCES: u32 = 3;
 
 /// An engine that hasn't answered a SIGKILL for this long wasn't what killed.
 const PROMPT: Duration = Duration::from_millis(500);
@@ -156,16 +159,17 @@ impl Supervisor<'_> {
         let time_is_up = self.time_is_up();
         let (mut cause, mut ladder): (_, Option<Ladder>) = (None, None);
         let report = self.report.clone();
-        let over = over(worker, container, &report, self.job.lease.worker());
+        let over = over(worker, container, &report, self.job);
         tokio::pin!(over);
         let mut sending: Option<Sending<'_>> = None;
         loop {
             let now = Instant::now();
             let order = *self.orders.borrow_and_update();
             if let Some(order) = order {
+                // Whoever sees it first notes that it came: the keeper may have had no turn before the end.
+                self.obey(order);
                 match &mut ladder {
                     None => {
-                        self.obey(order);
                         cause = Some(order.cause);
                         if let Some((exit, cgroup)) = self.save_first(container, over.as_mut()).await {
                             return Over { exit, cgroup, cause, ladder };
@@ -362,27 +366,60 @@ async fn over(
     worker: &Worker,
     container: &str,
     report: &watch::Sender<Report>,
-    name: &str,
+    job: &Job,
 ) -> (Option<Exit>, Cgroup) {
-    let engine = &worker.parts.engine;
+    let (engine, name) = (&worker.parts.engine, job.lease.worker());
+    let mut absences = 0;
     loop {
-        let waited = engine.wait(container).await;
-        let status = engine.inspect(container).await;
-        match (waited, status) {
-            (_, Ok(Status::Exited(exit))) => {
-                return (Some(exit), emptied(worker, container, report, name).await);
+        match engine.inspect(container).await {
+            Ok(Status::Exited(exit)) => return (Some(exit), emptied(worker, container, report, name).await),
+            Ok(Status::Absent) => {
+                absences += 1;
+                match absent(worker, container, absences, job).await {
+                    Ok(cgroup) => return (None, cgroup),
+                    Err(why) => trouble(report, format!("On worker {name}, {why}")),
+                }
+                sleep(RETRY).await;
+                continue;
             }
-            (_, Ok(Status::Absent)) => return (None, emptied(worker, container, report, name).await),
-            (Err(error), Ok(_)) => tracing::debug!(%error, "waiting broke off"),
-            (_, Err(error)) => {
+            Err(error) => {
                 trouble(report, format!("On worker {name}, {error}"));
                 sleep(RETRY).await;
                 continue;
             }
-            (Ok(_), Ok(_)) => {}
+            Ok(Status::Created | Status::Alive) => {
+                absences = 0;
+                report.send_if_modified(|report| report.trouble.take().is_some());
+            }
         }
-        report.send_if_modified(|report| report.trouble.take().is_some());
-        sleep(Duration::from_millis(100)).await;
+        // Its answer says when to look, no more.
+        if let Err(error) = engine.wait(container).await {
+            tracing::debug!(%error, "waiting broke off");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// What proves that a container is gone of which the engine knows nothing, `times` in a row by now; or why that is no proof. Nothing
+/// is killed for it: an engine may have forgotten what lives.
+async fn absent(worker: &Worker, container: &str, times: u32, job: &Job) -> Result<Cgroup, String> {
+    match worker.parts.engine.left(container).await {
+        Left::Alive(n) => {
+            Err(format!("the engine knows nothing of its container, and {n} of its processes live"))
+        }
+        Left::Unread => {
+            Err("the engine knows nothing of its container, and this host couldn't look".to_owned())
+        }
+        Left::Empty => Ok(Cgroup::Empty),
+        Left::Gone => Ok(Cgroup::Gone),
+        Left::Unseen if times < ABSENCES => Err("the engine knows nothing of its container".to_owned()),
+        Left::Unseen => match worker.is_engine_of(job.engine.as_deref()).await {
+            Ok(true) => Ok(Cgroup::Unseen),
+            Ok(false) => {
+                Err("another container engine answers than the one that it was started on".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
@@ -395,6 +432,12 @@ async fn emptied(worker: &Worker, container: &str, report: &watch::Sender<Report
             Left::Empty => return Cgroup::Empty,
             Left::Gone => return Cgroup::Gone,
             Left::Unseen => return Cgroup::Unseen,
+            Left::Unread => {
+                trouble(
+                    report,
+                    format!("On worker {name}, nobody could look whether it left processes behind."),
+                );
+            }
             Left::Alive(n) => {
                 if pause > Duration::from_millis(100) {
                     trouble(

@@ -36,6 +36,8 @@ pub(super) struct Job {
     lease: Lease,
     agent: Agent,
     prompt: String,
+    /// The engine that it was claimed for, if that had said who it is.
+    engine: Option<String>,
     /// The token in the clear; an adopted container has it already, and we only its hash.
     token: Option<String>,
     token_hash: [u8; 32],
@@ -54,6 +56,7 @@ impl Job {
             lease: claimed.lease,
             agent: claimed.agent,
             prompt: claimed.prompt,
+            engine: claimed.engine,
             token_hash: token_hash(&token),
             token: Some(token),
             stored: Stored::default(),
@@ -71,6 +74,7 @@ impl Job {
             lease: adopted.lease,
             agent: adopted.agent,
             prompt: adopted.prompt,
+            engine: adopted.engine,
             token: None,
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
@@ -128,12 +132,18 @@ impl Supervisor<'_> {
             if self.job.token.is_some() {
                 // Not again at once: what is missing here (room, file descriptors) will be missing then.
                 self.worker.engine_failed();
+                self.clear(dir).await;
                 self.give_back(&why).await;
                 return;
             }
         }
         match self.container(dir).await {
-            Container::NeverStarted(why) => self.never_started(&why).await,
+            Container::NeverStarted(why) => {
+                // Before it goes back to the queue: whoever takes it next, this worker too, makes that folder anew.
+                self.clear(dir).await;
+                self.never_started(&why).await;
+                return;
+            }
             Container::Gone => self.gone().await,
             Container::KilledInStart(container) => self.killed_in_start(&container).await,
             Container::There(container) => {
@@ -141,6 +151,11 @@ impl Supervisor<'_> {
                 self.remove(&container).await;
             }
         }
+        self.clear(dir).await;
+    }
+
+    /// Closes the gate, and removes the folder that it was in.
+    async fn clear(&self, dir: &Path) {
         self.keeper.close();
         if let Err(error) = tokio::fs::remove_dir_all(dir).await {
             tracing::debug!(%error, "the run's folder stays");

@@ -95,7 +95,7 @@ impl Supervisor<'_> {
                 started = &mut starting => return (started, killed),
                 () = sleep(RETRY) => {
                     if self.order().is_some()
-                        && let Some(container) = engine.find_by_host(&cell.gate_dir).await
+                        && let Ok(Some(container)) = engine.find_by_host(&cell.gate_dir).await
                     {
                         if let Err(error) = engine.kill_by_host(&container).await {
                             tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
@@ -122,7 +122,7 @@ impl Supervisor<'_> {
                 Err(error) => {
                     self.troubled(&error, Instant::now() + RETRY);
                     // What is to be stopped isn't left alone until the engine answers again: this host may see it.
-                    if obeyed && let Some(container) = self.engine().find_by_host(dir).await {
+                    if obeyed && let Ok(Some(container)) = self.engine().find_by_host(dir).await {
                         return Container::There(container);
                     }
                     self.pause(RETRY, obeyed).await;
@@ -139,16 +139,30 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Found { container, .. }) => return Container::There(container),
-                // One empty answer isn't proof while its processes can be seen.
-                None if self.job.ran.is_some() => {
-                    return match self.engine().find_by_host(dir).await {
-                        Some(container) => Container::There(container),
-                        None => Container::Gone,
-                    };
-                }
-                None => return Container::NeverStarted("The worker was restarted before the start.".into()),
+                None => match self.unlisted(dir).await {
+                    Ok(container) => return container,
+                    Err(error) => {
+                        self.troubled(&error, Instant::now() + RETRY);
+                        self.pause(RETRY, obeyed).await;
+                    }
+                },
             }
         }
+    }
+
+    /// What it means that the engine lists no container: nothing, as long as its processes can be seen, or when it isn't the
+    /// engine that the run was claimed for.
+    async fn unlisted(&self, dir: &Path) -> engine::Result<Container> {
+        if let Some(container) = self.engine().find_by_host(dir).await? {
+            return Ok(Container::There(container));
+        }
+        if !self.worker.is_engine_of(self.job.engine.as_deref()).await? {
+            return Err(engine::Error::Unavailable("another one answers in its place".into()));
+        }
+        Ok(match self.job.ran {
+            Some(_) => Container::Gone,
+            None => Container::NeverStarted("The worker was restarted before the start.".into()),
+        })
     }
 
     /// Sleeps, but not through a new order.

@@ -7,12 +7,13 @@ use signalbox::db::{Batch, Db, Error, Lease, Settlement, Superuser};
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::run::{Evidence, NewRun, Outcome, RunId, Step as Rung, StopMode, StopProgress};
 use signalbox::model::work::NewStop;
-use signalbox::model::worker::HostFacts;
+use signalbox::model::worker::{HostFacts, Place};
 use time::OffsetDateTime;
 
 use super::reference::{Answer, Run};
 use super::{Step, WORKERS};
 use crate::app::TestApp;
+use crate::sample;
 
 pub(super) struct Real<'a> {
     app: &'a TestApp,
@@ -61,12 +62,19 @@ fn answer(done: Result<(), Error>) -> Answer {
     }
 }
 
+fn place(worker: usize) -> Place {
+    sample::place(WORKERS[worker])
+}
+
 impl<'a> Real<'a> {
     /// Without the runs of the case before.
     pub(super) async fn new(app: &'a TestApp) -> Self {
         sqlx::raw_sql("delete from events; delete from runs").execute(app.sql()).await.unwrap();
         for name in WORKERS {
-            app.worker_db.heartbeat(name, "seat", &HostFacts::default(), true).await.unwrap();
+            app.worker_db
+                .heartbeat(name, &sample::place(name).seat, &HostFacts::default(), true)
+                .await
+                .unwrap();
         }
         Self { app, db: &app.worker_db, by: app.proof().await, runs: Vec::new(), leases: Vec::new() }
     }
@@ -79,12 +87,12 @@ impl<'a> Real<'a> {
                 Answer::Done(true)
             }
             Step::Claim(worker) => {
-                let claimed = self.db.claim(WORKERS[worker], &[0; 32]).await.unwrap();
+                let claimed = self.db.claim(&place(worker), &[0; 32]).await.unwrap();
                 self.granted(claimed.map(|claimed| claimed.lease))
             }
             Step::Adopt(worker, run) => {
                 let Some(run) = self.run(run) else { return Answer::Nothing };
-                let adopted = self.db.adopt(WORKERS[worker], run).await.unwrap();
+                let adopted = self.db.adopt(&place(worker), run).await.unwrap();
                 self.granted(adopted.map(|adopted| adopted.lease))
             }
             Step::Renew(worker, oldest) => {
