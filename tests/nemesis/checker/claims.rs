@@ -1,7 +1,7 @@
 //! Point 3: "terminated", and every other end, is claimed with proof or not at all; and what was wished comes about.
 
 use super::story::Story;
-use super::{Found, TOLERANCE, summary};
+use super::{Found, TOLERANCE};
 use crate::history::{Change, Ms, Row};
 
 /// A proof of life that comes this long after an end is no afterglow: something came back, or never went.
@@ -99,27 +99,6 @@ pub(super) fn wishes_have_their_effect(story: &Story<'_>, found: &mut Found) {
         if fresh != noted.unwrap_or(0) {
             let says = format!("{fresh} wishes to stop it, and {} in the audit", noted.unwrap_or(0));
             found.add(3, row.run, 0, says);
-        }
-    }
-}
-
-/// The guarantee's figures are of the 99th in a hundred; fewer stops than that say nothing about it.
-pub(super) fn stops_are_in_time(story: &Story<'_>, found: &mut Found) {
-    for (force, within) in [(true, 2_000), (false, 17_000)] {
-        let stops = summary::stops(story, force, true);
-        let mut taken: Vec<Ms> = stops.iter().map(|stop| stop.proven).collect();
-        if taken.len() < 100 {
-            continue;
-        }
-        let p99 = summary::percentile(&mut taken, 99);
-        if p99 > within {
-            let how = if force { "force" } else { "graceful" };
-            found.add(
-                3,
-                None,
-                story.end,
-                format!("without faults, {how} takes {p99} ms (p99 of {})", taken.len()),
-            );
         }
     }
 }

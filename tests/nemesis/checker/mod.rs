@@ -7,6 +7,7 @@ mod rows;
 pub(crate) mod samples;
 pub(crate) mod story;
 pub(crate) mod summary;
+mod times;
 mod transcripts;
 
 use crate::history::{Ms, Record};
@@ -47,7 +48,10 @@ pub(crate) fn violations(story: &Story<'_>) -> Vec<Violation> {
     once::at_most_one_container(story, &mut found);
     claims::no_end_is_false(story, &mut found);
     claims::wishes_have_their_effect(story, &mut found);
-    claims::stops_are_in_time(story, &mut found);
+    times::stops_are_in_time(story, &mut found);
+    times::forms_are_answered(story, &mut found);
+    times::gates_are_closed_at_once(story, &mut found);
+    times::proofs_follow_the_last_fault(story, &mut found);
     claims::pages_claim_nothing_false(story, &mut found);
     rows::what_is_over_stays_over(story, &mut found);
     rows::nobody_writes_under_an_old_fence(story, &mut found);

@@ -17,6 +17,9 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_termination_that_nobody_wished_is_found", a_termination_that_nobody_wished_is_found),
     ("a_wish_without_effect_is_found", a_wish_without_effect_is_found),
     ("a_wish_audited_twice_is_found", a_wish_audited_twice_is_found),
+    ("an_answer_that_is_late_is_found", an_answer_that_is_late_is_found),
+    ("a_gate_that_stays_open_is_found", a_gate_that_stays_open_is_found),
+    ("a_proof_long_after_the_last_fault_is_found", a_proof_long_after_the_last_fault_is_found),
     ("a_page_that_claims_too_much_is_found", a_page_that_claims_too_much_is_found),
     ("an_end_that_changes_is_found", an_end_that_changes_is_found),
     ("an_orphan_is_found", an_orphan_is_found),
@@ -96,6 +99,7 @@ fn good() -> Vec<Record> {
         step: Some("sigkill".into()),
         exit: Some(137),
         confirmed: Some(5_120),
+        cut: Some(5_030),
         events: 2,
         ..Row::default()
     };
@@ -255,6 +259,60 @@ fn a_wish_without_effect_is_found() {
 fn a_wish_audited_twice_is_found() {
     assert_found(3, &after(|all| all.push(audit("stop wished"))), "1 wishes to stop it, and 2 in the audit");
     assert_found(1, &after(|all| all.push(audit("run started"))), "stands in the audit 2 times");
+}
+
+/// A fault, from its beginning to its end.
+fn fault(from: Ms, to: Ms, kind: &str, target: &str) -> [Record; 2] {
+    let edge = |at, begins| Record::Fault { at, fault: 1, kind: kind.into(), target: target.into(), begins };
+    [edge(from, true), edge(to, false)]
+}
+
+fn an_answer_that_is_late_is_found() {
+    let late = |all: &mut Vec<Record>| {
+        for record in all {
+            if let Record::Answered { at, click: 1, .. } = record {
+                *at = 3_500;
+            }
+        }
+    };
+    assert_found(3, &after(late), "answered after 2500 ms");
+    let excused = after(|all| {
+        late(all);
+        all.extend(fault(2_000, 2_500, "server-frozen", "serve"));
+    });
+    assert_eq!(excused, []);
+}
+
+fn a_gate_that_stays_open_is_found() {
+    let open = |all: &mut Vec<Record>| row(all, |row| row.cut = Some(6_200));
+    assert_found(3, &after(open), "its gate was closed 1200 ms after the wish");
+    let with = |kind: &'static str, target: &'static str| {
+        after(|all| {
+            open(all);
+            all.extend(fault(4_000, 5_110, kind, target));
+        })
+    };
+    assert_found(3, &with("engine-frozen", "engine"), "its gate was closed");
+    assert_eq!(with("redis-frozen", "redis"), []);
+}
+
+fn a_proof_long_after_the_last_fault_is_found() {
+    let late = |from, to| {
+        after(|all| {
+            row(all, |row| row.confirmed = Some(15_000));
+            for record in all.iter_mut() {
+                match record {
+                    Record::Change(change) if change.confirmed.is_some() => change.confirmed = Some(15_000),
+                    Record::Engine(note) if note.did == "die" => note.at = 14_990,
+                    Record::Settled { at, .. } => *at = 20_000,
+                    _ => {}
+                }
+            }
+            all.extend(fault(from, to, "redis-frozen", "redis"));
+        })
+    };
+    assert_found(3, &late(5_050, 7_000), "proven 8000 ms after the last fault");
+    assert_eq!(late(5_050, 12_000), []);
 }
 
 fn a_page_that_claims_too_much_is_found() {

@@ -32,6 +32,11 @@ impl Fault<'_> {
         self.kind.starts_with("engine-")
     }
 
+    /// Whether the server itself can't answer.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.kind == "server-killed" || self.kind == "server-frozen"
+    }
+
     /// Whether it keeps this worker from reaching its engine, or from doing anything.
     pub(crate) fn hinders(&self, worker: &str) -> bool {
         let engine = self.is_of_engine() && (self.target == "engine" || self.target == worker);

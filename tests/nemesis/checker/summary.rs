@@ -37,19 +37,23 @@ pub(crate) fn summary(story: &Story<'_>) -> String {
             line(&format!("{name}: last seen alive"), spread(taken.iter().map(|stop| stop.alive).collect()));
         }
     }
-    line("force: after its last fault", spread(recoveries(story)));
+    line(
+        "force: after its last fault",
+        spread(recoveries(story).into_iter().map(|(_, taken)| taken).collect()),
+    );
     text
 }
 
 /// How long after the click, or after the last fault in its time if that came later, a stop by force was proven.
-pub(crate) fn recoveries(story: &Story<'_>) -> Vec<Ms> {
-    let after = |stop: &Stop| {
+pub(crate) fn recoveries(story: &Story<'_>) -> Vec<(Stop, Ms)> {
+    let after = |stop: Stop| {
         let confirmed = stop.asked + stop.proven;
         let in_its_time = story.faults.iter().filter(|fault| fault.overlaps(stop.asked, confirmed));
         let from = in_its_time.map(|fault| fault.to.min(confirmed)).max().unwrap_or(stop.asked);
-        confirmed - from.max(stop.asked)
+        let taken = confirmed - from.max(stop.asked);
+        (stop, taken)
     };
-    stops(story, true, false).iter().map(after).collect()
+    stops(story, true, false).into_iter().map(after).collect()
 }
 
 fn counts<'a>(words: impl Iterator<Item = &'a str>) -> String {
@@ -80,6 +84,7 @@ fn answers(story: &Story<'_>) -> String {
 
 /// How long a stop took.
 pub(crate) struct Stop {
+    pub(crate) run: i64,
     pub(crate) asked: Ms,
     /// From the click to the proof.
     pub(crate) proven: Ms,
@@ -107,7 +112,12 @@ pub(crate) fn stops(story: &Story<'_>, force: bool, healthy: bool) -> Vec<Stop> 
         }
         let (_, cell) = story.cells().find(|(_, cell)| cell.run == row.run)?;
         let fits = cell.first() <= asked && story.is_healthy(asked, confirmed) == healthy;
-        fits.then(|| Stop { asked, proven: confirmed - asked, alive: (cell.last() - asked).max(0) })
+        fits.then(|| Stop {
+            run: row.run,
+            asked,
+            proven: confirmed - asked,
+            alive: (cell.last() - asked).max(0),
+        })
     };
     story.rows.values().copied().collect::<Vec<_>>().iter().filter_map(one).collect()
 }
