@@ -143,4 +143,6 @@ stores_stop() {
 
 # shellcheck disable=SC2034 # for the scripts
 # For data that nobody will miss: as fast as it goes, with room for many tests at once.
-FAST_POSTGRES=(fsync=off synchronous_commit=off full_page_writes=off max_connections=300)
+# A checkpoint that takes its time keeps whoever makes a database waiting for a minute.
+FAST_POSTGRES=(fsync=off synchronous_commit=off full_page_writes=off max_connections=300 checkpoint_timeout=1d
+    checkpoint_completion_target=0)

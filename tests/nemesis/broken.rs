@@ -38,6 +38,17 @@ impl Broken {
         Self { nemesis, lasts }
     }
 
+    /// Freezes Redis, and waits until it answers nobody.
+    async fn redis(stage: &Stage) -> Self {
+        let nemesis = Nemesis::of(&stage.world);
+        let own = nemesis.clone();
+        let lasts = tokio::spawn(async move { own.inflict(Fault::RedisFrozen, 0, FOR_LONG).await });
+        let pids = stage.world.redis.lock().await.pids();
+        let still = |pid: &i32| kin::stat(*pid).is_some_and(|(state, _)| state == 'T');
+        until("frozen", async || pids.iter().all(still)).await;
+        Self { nemesis, lasts }
+    }
+
     /// Undoes it; comes back when the engine is back.
     async fn heal(self) {
         self.nemesis.heal.cancel();
@@ -106,6 +117,48 @@ async fn dies_unconfirmed(stage: &Stage, run: i64) {
     assert!(row.host_killed_at.is_some() && row.stop_trouble.unwrap().contains("engine doesn't answer"));
     let cut = row.egress_cut_at.expect("the gate is closed") - row.wish_at.unwrap();
     assert!(cut < time::Duration::SECOND, "cut off after {cut}");
+}
+
+/// Wishes of a run's stops, by the audit.
+async fn clicks_noted(stage: &Stage, run: i64) -> i64 {
+    let noted = "select count(*) from audit where run_id = $1 and what like 'stop wished%'";
+    sqlx::query_scalar(noted).bind(run).fetch_one(&stage.world.sql).await.unwrap()
+}
+
+/// Twelve runs on three workers, stopped by a click each while something is away: all are proven dead within 5 s of its
+/// return, and each click is in the audit once.
+pub(crate) async fn a_crowd_is_dead_within_five_seconds_of_the_return_of_what_was_away() {
+    let stage = Stage::set(Plan { workers: vec!["a", "b", "c"], start: 3, ..Plan::default() }).await;
+    for fault in [Fault::RedisFrozen, Fault::EngineFrozen, Fault::WorkerKilled] {
+        let starting = (0..12).map(|_| stage.running());
+        let runs = futures_util::future::join_all(starting).await;
+        let seat = &stage.world.seats[0];
+        let broken = match fault {
+            Fault::EngineFrozen => Some(Broken::engine(&stage, fault).await),
+            Fault::RedisFrozen => Some(Broken::redis(&stage).await),
+            _ => {
+                stage.world.kill_worker(seat).await;
+                None
+            }
+        };
+        futures_util::future::join_all(runs.iter().map(|run| stage.thumbs.stop(*run, true))).await;
+        match broken {
+            Some(broken) => broken.heal().await,
+            None => stage.world.start_worker(seat).await,
+        }
+        until(&format!("all over after {fault:?}"), async || {
+            let living =
+                "select count(*) from runs where id = any($1) and outcome is distinct from 'terminated'";
+            let living: i64 =
+                sqlx::query_scalar(living).bind(&runs).fetch_one(&stage.world.sql).await.unwrap();
+            living == 0
+        })
+        .await;
+        for run in runs {
+            assert_eq!(clicks_noted(&stage, run).await, 1, "run {run} after {fault:?}");
+        }
+    }
+    assert_eq!(stage.judged().await, []);
 }
 
 async fn stage() -> Stage {
@@ -186,6 +239,27 @@ pub(crate) async fn a_worker_killed_after_its_claim_and_in_the_middle_of_stops_f
     stage.thumbs.stop(run, false).await;
     until("on the first rung", async || row(&stage, run).await.stop_step.as_deref() == Some("sigint")).await;
     stage.world.kill_worker(seat).await;
+    revive(&stage).await;
+    ends_in_time(&stage, run, "terminated").await;
+
+    // On the second one.
+    let run = stage.running().await;
+    stage.thumbs.stop(run, false).await;
+    until("on the second rung", async || row(&stage, run).await.stop_step.as_deref() == Some("sigterm"))
+        .await;
+    stage.world.kill_worker(seat).await;
+    revive(&stage).await;
+    ends_in_time(&stage, run, "terminated").await;
+
+    // While the evidence is on its way to Postgres.
+    let run = stage.running().await;
+    let its = container(&stage, run).await;
+    seat.postgres.set(Is::Hanging);
+    stage.thumbs.stop(run, true).await;
+    until("dead", async || living(&its) == 0).await;
+    stage.world.kill_worker(seat).await;
+    assert_eq!(row(&stage, run).await.state, "running", "nobody could have written more");
+    seat.postgres.set(Is::Whole);
     revive(&stage).await;
     ends_in_time(&stage, run, "terminated").await;
 

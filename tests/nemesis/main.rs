@@ -92,6 +92,10 @@ fn main() -> ExitCode {
             broken::an_engine_restarted_under_a_living_container_ends_it_for_good,
         ),
         world_trial(
+            "broken::a_crowd_is_dead_within_five_seconds_of_the_return_of_what_was_away",
+            broken::a_crowd_is_dead_within_five_seconds_of_the_return_of_what_was_away,
+        ),
+        world_trial(
             "broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life",
             broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life,
         ),

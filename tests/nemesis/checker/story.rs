@@ -239,6 +239,12 @@ impl<'a> Story<'a> {
         !self.faults.iter().any(|fault| fault.overlaps(from - 5_000, to))
     }
 
+    /// Whether one life of this worker lasted all this time.
+    pub(crate) fn lived_through(&self, worker: &str, from: Ms, to: Ms) -> bool {
+        let own = self.lives.iter().filter(|(life, _)| worker_of(life) == worker);
+        own.into_iter().any(|(_, (began, over))| *began <= from && over.is_none_or(|over| over >= to))
+    }
+
     /// How much of this time a fault, or its aftermath of 5 s, hindered: any at all for which `which` holds.
     pub(crate) fn hindered(&self, from: Ms, to: Ms, which: impl Fn(&Fault<'a>) -> bool) -> Ms {
         let mut spans: Vec<(Ms, Ms)> = self

@@ -55,7 +55,8 @@ pub(super) fn gates_are_closed_at_once(story: &Story<'_>, found: &mut Found) {
         let (Some(cut), Some(asked)) = (row.cut, first_single_stop(story, row.run)) else { continue };
         let excuses = |fault: &Fault<'_>| !fault.is_of_engine() && fault.overlaps(asked - RECOVERY, cut);
         let lived = story.at(row.run, asked).is_some_and(|change| change.state == "running");
-        if lived && cut - asked > GATE + TOLERANCE && !story.faults.iter().any(excuses) {
+        let held = row.worker.as_deref().is_some_and(|worker| story.lived_through(worker, asked, cut));
+        if lived && held && cut - asked > GATE + TOLERANCE && !story.faults.iter().any(excuses) {
             found.add(3, row.run, asked, format!("its gate was closed {} ms after the wish", cut - asked));
         }
     }
