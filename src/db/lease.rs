@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
+use crate::model::metered::{Metered, Tokens};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
 
 /// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
@@ -45,6 +46,8 @@ pub struct Claimed {
     pub prompt: String,
     /// The recipe.
     pub agent: Agent,
+    /// What a gate had metered of it before.
+    pub metered: Metered,
 }
 
 /// A run taken over from this worker's own former life.
@@ -68,6 +71,8 @@ pub struct Adopted {
     pub stop: Option<StopMode>,
     /// The rung that a former life had reached.
     pub step: Option<Step>,
+    /// What the gates of former lives had metered; not all that there was, since none of them had the last word.
+    pub metered: Metered,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -133,6 +138,15 @@ struct ClaimRow {
     sigterm_ms: i64,
     sigkill_ms: i64,
     linger_ms: i64,
+    metered_calls: i64,
+    metered_in: i64,
+    metered_cache_write: i64,
+    metered_cache_write_1h: i64,
+    metered_cache_read: i64,
+    metered_out: i64,
+    metered_usd: Option<f64>,
+    metered_partly: bool,
+    metered_unpriced: bool,
 }
 
 impl ClaimRow {
@@ -161,6 +175,19 @@ impl ClaimRow {
             ran: self.ran_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or_default()),
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
             step: self.stop_step.map(|word| word.parse()).transpose()?,
+            metered: Metered {
+                calls: self.metered_calls,
+                tokens: Tokens {
+                    input: self.metered_in,
+                    cache_write: self.metered_cache_write,
+                    cache_write_1h: self.metered_cache_write_1h,
+                    cache_read: self.metered_cache_read,
+                    output: self.metered_out,
+                },
+                usd: self.metered_usd,
+                partly: self.metered_partly,
+                unpriced: self.metered_unpriced,
+            },
         })
     }
 }
@@ -193,7 +220,9 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
+                             r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 worker,
                 gate_token_hash
             )
@@ -201,14 +230,14 @@ impl Db {
         )
         .await?;
         row.map(|row| {
-            let Adopted { lease, prompt, agent, .. } = row.adopted(worker)?;
-            Ok(Claimed { lease, prompt, agent })
+            let Adopted { lease, prompt, agent, metered, .. } = row.adopted(worker)?;
+            Ok(Claimed { lease, prompt, agent, metered })
         })
         .transpose()
     }
 
     /// Takes a run over from this worker's own former life, under a new fence. None when it isn't this worker's,
-    /// is over, or its lease has lapsed.
+    /// is over, or its lease has lapsed. What it cost by then is the least that it can be: calls may have been under way.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -216,7 +245,8 @@ impl Db {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
-                r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s'
+                r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s',
+                       metered_partly = r.metered_partly or r.started_at is not null
                    from agents a
                    where r.id = $2 and r.worker = $1 and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
@@ -224,7 +254,9 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
+                             r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 worker,
                 run.0
             )
