@@ -42,9 +42,14 @@ pub(super) async fn report(worker: &Worker, lease: &Lease, mut metered: watch::R
                     continue;
                 }
                 Err(db::Error::Unavailable(_)) => {}
-                Err(error) => {
-                    tracing::warn!(run = %lease.run(), %error, "what was metered is refused");
+                Err(db::Error::Fenced(_)) => {
+                    tracing::warn!(run = %lease.run(), "what was metered is refused: the run is no longer ours");
                     worker.roster.order(lease.run(), Order::new(StopMode::Force, Cause::LeaseGone));
+                    return;
+                }
+                // Nothing that a run should end for.
+                Err(error) => {
+                    tracing::error!(run = %lease.run(), %error, "what was metered can't be written");
                     return;
                 }
             }

@@ -67,8 +67,7 @@ async fn say_bytes(dir: &std::path::Path, asked: &str) -> Vec<u8> {
 /// The figures when nothing can be metered any more.
 async fn last(mut read: Receiver<Metered>) -> Metered {
     soon("the meter's end", async { while read.changed().await.is_ok() {} }).await;
-    let metered = read.borrow().clone();
-    metered
+    read.borrow().clone()
 }
 
 const STREAM: &str = "200 OK\r\nContent-Type: text/event-stream; charset=utf-8";

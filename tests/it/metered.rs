@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use signalbox::model::metered::Tokens;
-use signalbox::model::run::{Outcome, Run, RunId, StopMode};
+use signalbox::model::run::{Outcome, Run, RunId, State, StopMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -161,6 +161,22 @@ async fn a_next_life_goes_on_from_what_was_metered() {
     }
     let asked = ada.get(&format!("/runs/{run}/terminate")).await;
     assert!(asked.body.contains("<dd>at least $0.0300 so far, metered at its gate</dd>"), "{}", asked.body);
+}
+
+#[tokio::test]
+async fn a_lost_run_has_cost_at_least_what_was_metered() {
+    let fleet = Fleet::new().await;
+    let api = model_api().await;
+    let life = worker(&fleet, &api).await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    call(&fleet, run).await;
+    assert!(!until_metered(&fleet, run, 1).await.metered.unwrap().is_least());
+    life.kill();
+    let lapse = sqlx::query("update runs set lease_until = now() - interval '1 s'");
+    lapse.execute(fleet.app.sql()).await.unwrap();
+    let lost = fleet.until(run, "lost", |run| run.state == State::Lost).await;
+    assert!((cents(&lost) - 1.0).abs() < 1e-9 && lost.metered.unwrap().is_least());
 }
 
 /// The columns of what a gate has metered.
