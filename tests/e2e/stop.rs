@@ -53,8 +53,9 @@ async fn stop_gracefully(house: &House) -> Option<f64> {
     // The cost is that of its last word, when it had one, and else what the gate has metered.
     assert_is_what_was_printed(&house.events(run).await, &printed.await.unwrap());
     assert_eq!(row.cost_usd.is_some(), house.count(run, "result").await == 1, "{row:?}");
-    let shown = house.page(run).await.data("cost-usd").parse::<f64>().ok();
-    assert!(shown.is_some() && row.cost_usd.is_none_or(|said| shown == Some(said)), "{shown:?} {row:?}");
+    let reckoned = house.until(run, "reckoned", SOON, |page| !page.data("cost-usd").is_empty()).await;
+    let shown = reckoned.data("cost-usd").parse::<f64>().ok();
+    assert!(row.cost_usd.is_none_or(|said| shown == Some(said)), "{shown:?} {row:?}");
     row.cost_usd
 }
 
