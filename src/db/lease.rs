@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
+use crate::model::metered::{Metered, Tokens};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
 use crate::model::worker::Place;
 
@@ -48,6 +49,8 @@ pub struct Claimed {
     pub agent: Agent,
     /// The engine that it was claimed for, if that had said who it is.
     pub engine: Option<String>,
+    /// What a gate had metered of it before.
+    pub metered: Metered,
 }
 
 /// A run taken over from this worker's own former life.
@@ -73,6 +76,8 @@ pub struct Adopted {
     pub step: Option<Step>,
     /// The engine that it was claimed for, if that had said who it is.
     pub engine: Option<String>,
+    /// What the gates of former lives had metered; not all that there was, since none of them had the last word.
+    pub metered: Metered,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -143,6 +148,15 @@ struct ClaimRow {
     sigterm_ms: i64,
     sigkill_ms: i64,
     linger_ms: i64,
+    metered_calls: i64,
+    metered_in: i64,
+    metered_cache_write: i64,
+    metered_cache_write_1h: i64,
+    metered_cache_read: i64,
+    metered_out: i64,
+    metered_usd: Option<f64>,
+    metered_partly: bool,
+    metered_unpriced: bool,
 }
 
 impl ClaimRow {
@@ -172,6 +186,19 @@ impl ClaimRow {
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
             step: self.stop_step.map(|word| word.parse()).transpose()?,
             engine: self.engine,
+            metered: Metered {
+                calls: self.metered_calls,
+                tokens: Tokens {
+                    input: self.metered_in,
+                    cache_write: self.metered_cache_write,
+                    cache_write_1h: self.metered_cache_write_1h,
+                    cache_read: self.metered_cache_read,
+                    output: self.metered_out,
+                },
+                usd: self.metered_usd,
+                partly: self.metered_partly,
+                unpriced: self.metered_unpriced,
+            },
         })
     }
 }
@@ -206,7 +233,9 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
+                             r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 place.worker,
                 gate_token_hash,
                 place.seat,
@@ -216,14 +245,15 @@ impl Db {
         )
         .await?;
         row.map(|row| {
-            let Adopted { lease, prompt, agent, engine, .. } = row.adopted(&place.worker)?;
-            Ok(Claimed { lease, prompt, agent, engine })
+            let Adopted { lease, prompt, agent, engine, metered, .. } = row.adopted(&place.worker)?;
+            Ok(Claimed { lease, prompt, agent, engine, metered })
         })
         .transpose()
     }
 
     /// Takes a run over from this worker's own former life, under a new fence. None when it isn't this worker's or was
-    /// claimed at another seat, is over, or its lease has lapsed.
+    /// claimed at another seat, is over, or its lease has lapsed. What it cost by then is the least that it can be: calls may
+    /// have been under way.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -231,7 +261,8 @@ impl Db {
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
-                r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s'
+                r#"update runs r set fence = r.fence + 1, lease_until = now() + interval '30 s',
+                       metered_partly = r.metered_partly or r.started_at is not null
                    from agents a
                    where r.id = $2 and r.worker = $1 and (r.seat is null or r.seat = $3)
                      and r.state in ('starting', 'running')
@@ -240,7 +271,9 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms"#,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
+                             r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 place.worker,
                 run.0,
                 place.seat

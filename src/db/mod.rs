@@ -9,6 +9,7 @@ mod fleet;
 mod handle;
 mod host_stop;
 mod lease;
+mod metered;
 mod receipts;
 mod runs;
 mod seed;

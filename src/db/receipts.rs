@@ -3,12 +3,13 @@
 use time::OffsetDateTime;
 
 use super::{Db, Error, Result, Superuser, within};
+use crate::model::metered::Spent;
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::{RunFilter, RunId};
 use crate::model::stop::{Stop, StopCounts, StopId, StopLine};
 
 /// What matches a filter and isn't over, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Matches {
     /// Runs queued.
     pub queued: i64,
@@ -18,6 +19,8 @@ pub struct Matches {
     pub lost: i64,
     /// The newest run there was.
     pub upto: RunId,
+    /// What they have cost.
+    pub spent: Spent,
 }
 
 impl Matches {
@@ -180,7 +183,12 @@ impl Db {
                 r#"select count(*) filter (where state = 'queued') as "queued!",
                           count(*) filter (where state in ('starting', 'running')) as "held!",
                           count(*) filter (where state = 'lost') as "lost!",
-                          (select coalesce(max(id), 0) from runs) as "upto!"
+                          (select coalesce(max(id), 0) from runs) as "upto!",
+                          sum(coalesce(cost_usd, metered_usd)) as usd,
+                          coalesce(bool_or(cost_usd is null and metered_usd is not null
+                                           and (metered_partly or metered_unpriced)), false) as "at_least!",
+                          count(*) filter (where state <> 'queued' and coalesce(cost_usd, metered_usd) is null)
+                              as "unknown!"
                    from runs where state = any($1) and (wish = 'stop' or not $2)"#,
                 &states,
                 reach.wished
@@ -188,7 +196,8 @@ impl Db {
             .fetch_one(&self.pool),
         )
         .await?;
-        Ok(Matches { queued: row.queued, held: row.held, lost: row.lost, upto: RunId(row.upto) })
+        let spent = Spent { usd: row.usd, at_least: row.at_least, unknown: row.unknown };
+        Ok(Matches { queued: row.queued, held: row.held, lost: row.lost, upto: RunId(row.upto), spent })
     }
 
     /// A stop and how far it has come.

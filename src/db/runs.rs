@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use super::{Db, Error, Result, Superuser, within};
+use crate::model::metered::{Cost, Metered, Tokens};
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::{
     Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress, StopWish,
@@ -46,6 +47,8 @@ struct LineRow {
     ended_at: Option<OffsetDateTime>,
     last_event_at: Option<OffsetDateTime>,
     cost_usd: Option<f64>,
+    metered_usd: Option<f64>,
+    at_least: bool,
 }
 
 impl TryFrom<LineRow> for RunLine {
@@ -64,7 +67,7 @@ impl TryFrom<LineRow> for RunLine {
             started_at: row.started_at,
             ended_at: row.ended_at,
             last_event_at: row.last_event_at,
-            cost_usd: row.cost_usd,
+            cost: Cost::of(row.cost_usd, row.metered_usd, row.at_least),
         })
     }
 }
@@ -78,7 +81,8 @@ macro_rules! lines {
                 LineRow,
                 r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
                           coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
-                          r.wish_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd
+                          r.wish_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
+                          r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!"
                    from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order
                    + " limit $1",
                 PAGE_SIZE as i64 + 1
@@ -244,6 +248,20 @@ impl Db {
                 cost_usd: row.cost_usd,
                 duration_ms: row.duration_ms,
             },
+            metered: row.metered_at.map(|_| Metered {
+                calls: row.metered_calls,
+                tokens: Tokens {
+                    input: row.metered_in,
+                    cache_write: row.metered_cache_write,
+                    cache_write_1h: row.metered_cache_write_1h,
+                    cache_read: row.metered_cache_read,
+                    output: row.metered_out,
+                },
+                usd: row.metered_usd,
+                partly: row.metered_partly,
+                unpriced: row.metered_unpriced,
+            }),
+            metered_at: row.metered_at,
             model: row.model,
             events: row.events,
             last_event_at: row.last_event_at,
@@ -372,6 +390,7 @@ impl Db {
                        order by id limit 500 for update skip locked),
                    lost as (
                        update runs r set state = 'lost', fence = r.fence + 1,
+                           metered_partly = r.metered_partly or r.started_at is not null,
                            trouble = 'Worker ' || r.worker || ' fell silent; its lease lapsed at '
                                || to_char(r.lease_until at time zone 'utc', 'HH24:MI:SS') || ' UTC.'
                        from lapsed where r.id = lapsed.id returning r.id, r.worker),

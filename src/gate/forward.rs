@@ -16,6 +16,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::meter::{Call, Meter, Passing};
+
 /// The largest request that passes. The model API itself takes 32 MB.
 const REQUEST_LIMIT: usize = 64 << 20;
 
@@ -117,11 +119,12 @@ impl Credential {
 pub(super) struct Forward {
     credential: Credential,
     upstream: Upstream,
+    meter: Meter,
 }
 
 impl Forward {
-    pub(super) fn new(credential: Credential, upstream: Upstream) -> Self {
-        Self { credential, upstream }
+    pub(super) fn new(credential: Credential, upstream: Upstream, meter: Meter) -> Self {
+        Self { credential, upstream, meter }
     }
 
     /// The model API's answer, or the gate's own in the model API's words.
@@ -149,6 +152,11 @@ impl Forward {
 
         let mut headers = forwarded(&head.headers);
         headers.insert(API_KEY, self.upstream.key().ok_or(Refusal::Unreachable)?);
+        let call = is_metered(&head.method, &head.uri).then(|| self.meter.call());
+        if call.is_some() {
+            // So that the answer can be read as it passes; whoever takes another encoding takes none too.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let asked = self
             .upstream
             .client
@@ -159,11 +167,21 @@ impl Forward {
         } else {
             asked.body(reqwest::Body::wrap(Limited::new(body, REQUEST_LIMIT)))
         };
-        let answered = asked.send().await.map_err(|error| Refusal::of(&error))?;
+        let answered = match asked.send().await {
+            Ok(answered) => answered,
+            Err(error) => {
+                let refusal = Refusal::of(&error);
+                if let Some(call) = call.filter(|_| error.is_connect() || refusal == Refusal::TooLarge) {
+                    call.was_not_made();
+                }
+                return Err(refusal);
+            }
+        };
         if answered.status() == StatusCode::SWITCHING_PROTOCOLS {
+            call.into_iter().for_each(Call::was_not_made);
             return Err(Refusal::Unreachable);
         }
-        Ok(hand_back(answered))
+        Ok(hand_back(answered, call))
     }
 
     /// Whether the run's token is presented. Hashes are compared, and all of them, so the time taken tells nothing.
@@ -224,14 +242,31 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// Whether this is a call of the model, which costs something.
+fn is_metered(method: &Method, uri: &Uri) -> bool {
+    method == Method::POST && uri.path() == "/v1/messages"
+}
+
 /// The model API's answer as it comes in, piece by piece.
-fn hand_back(answered: reqwest::Response) -> Answer {
+fn hand_back(answered: reqwest::Response, call: Option<Call>) -> Answer {
     let (head, body) = Response::from(answered).into_parts();
     let mut headers = forwarded(&head.headers);
     if let Some(length) = head.headers.get(header::CONTENT_LENGTH) {
         headers.insert(header::CONTENT_LENGTH, length.clone());
     }
-    let mut answer = Response::new(body.map_err(Into::into).boxed());
+    let body = body.map_err(Into::into);
+    let body = match call {
+        Some(mut call) if head.status.is_success() => {
+            call.answered(&head.headers);
+            Passing { body, call }.boxed()
+        }
+        Some(call) => {
+            call.was_not_made();
+            body.boxed()
+        }
+        None => body.boxed(),
+    };
+    let mut answer = Response::new(body);
     *answer.status_mut() = head.status;
     *answer.headers_mut() = headers;
     answer

@@ -1,9 +1,12 @@
 //! The gate: the only way out of a run's container.
 //!
 //! A Unix socket per run, served by the worker. What comes in with the run's token goes to the model API with the real key
-//! in its place; nothing else goes anywhere, and closing the gate cuts whatever is under way.
+//! in its place; nothing else goes anywhere, and closing the gate cuts whatever is under way. What comes back is metered.
 
 mod forward;
+mod meter;
+mod reader;
+mod usage;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use forward::Forward;
 pub use forward::{Credential, Upstream};
+pub use meter::Meter;
 
 /// The socket's name in the run's folder.
 pub const SOCKET: &str = "gate.sock";
@@ -47,19 +51,24 @@ pub struct Gate {
 
 impl Gate {
     /// Opens `gate.sock` in the run's folder, in place of one that a former life left there. `credential` is what
-    /// the container must present as its API key. The folder becomes 0755 and the socket 0666, since the
+    /// the container must present as its API key; `meter` counts what passes. The folder becomes 0755 and the socket 0666, since the
     /// container's user is another; keep strangers out by the folder's parent.
     ///
     /// # Errors
     /// When the socket can't be made.
-    pub async fn open(dir: &Path, credential: Credential, upstream: Upstream) -> io::Result<Self> {
+    pub async fn open(
+        dir: &Path,
+        credential: Credential,
+        upstream: Upstream,
+        meter: Meter,
+    ) -> io::Result<Self> {
         fs::set_permissions(dir, Permissions::from_mode(0o755))?;
         let dir = File::open(dir)?;
         let listener = bind(&dir)?;
         let socket = identity(&inside(&dir, SOCKET))?;
         let gate =
             Self { dir, socket, closed: CancellationToken::new(), open: Arc::new(AtomicUsize::new(0)) };
-        let forward = Arc::new(Forward::new(credential, upstream));
+        let forward = Arc::new(Forward::new(credential, upstream, meter));
         tokio::spawn(accept(listener, forward, gate.closed.clone(), gate.open.clone()));
         Ok(gate)
     }

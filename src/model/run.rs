@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::metered::{Cost, Metered};
 use super::words;
 use super::work::{SavedWork, WorkSeen};
 
@@ -281,6 +282,10 @@ pub struct Run {
     pub evidence: Option<Evidence>,
     /// The CLI's figures.
     pub numbers: Numbers,
+    /// What its gate has metered; none before the first call.
+    pub metered: Option<Metered>,
+    /// When that was last written.
+    pub metered_at: Option<OffsetDateTime>,
     /// The model that the CLI says it uses.
     pub model: Option<String>,
     /// How many events its transcript has; the last one's `seq`.
@@ -299,6 +304,13 @@ impl Run {
     pub fn is_saving(&self) -> bool {
         let first = self.saved.is_none() && self.progress.step.is_none();
         first && self.is_unconfirmed() && self.stop.as_ref().is_some_and(|stop| stop.save)
+    }
+
+    /// What it has cost, as far as it is known.
+    pub fn cost(&self) -> Option<Cost> {
+        let metered = self.metered.as_ref();
+        let at_least = metered.is_some_and(Metered::is_least);
+        Cost::of(self.numbers.cost_usd, metered.and_then(|metered| metered.usd), at_least)
     }
 
     /// Whether nothing stronger can be wished.
@@ -343,8 +355,8 @@ pub struct RunLine {
     pub ended_at: Option<OffsetDateTime>,
     /// When the last event came.
     pub last_event_at: Option<OffsetDateTime>,
-    /// Dollars, as far as the CLI has said.
-    pub cost_usd: Option<f64>,
+    /// What it has cost, as far as it is known.
+    pub cost: Option<Cost>,
 }
 
 impl RunLine {

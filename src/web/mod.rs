@@ -33,6 +33,7 @@ mod runs;
 mod server;
 mod session;
 mod show;
+mod spent;
 mod spread;
 mod stop;
 mod stops;

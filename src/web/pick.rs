@@ -13,10 +13,12 @@ use super::form::{Why, fresh_token};
 use super::lamp::Lamp;
 use super::page::{Frame, Place, show_as};
 use super::show;
+use super::spent;
 use super::stops::every;
 use super::terminate::REASONS;
 use crate::db::{Matches, Superuser};
-use crate::model::run::{RunFilter, RunId, RunLine};
+use crate::model::metered::Spent;
+use crate::model::run::{RunFilter, RunId, RunLine, State};
 use crate::model::stop::Target;
 
 /// What is asked about.
@@ -139,7 +141,7 @@ impl Question<'_> {
             heading: question(count),
             which,
             count,
-            parts: Vec::new(),
+            parts: spent::of_many(&sum(&lines)).into_iter().collect(),
             rows: lines.into_iter().map(|line| (lamp(&line), line)).collect(),
             graceful,
             runs: ids.join(","),
@@ -179,6 +181,15 @@ impl Question<'_> {
     }
 }
 
+/// What runs have cost together; one that is queued has cost nothing.
+fn sum(lines: &[RunLine]) -> Spent {
+    let mut spent = Spent::default();
+    for line in lines.iter().filter(|line| line.state != State::Queued) {
+        spent.add(line.cost);
+    }
+    spent
+}
+
 fn question(count: i64) -> String {
     match count {
         0 => "There is nothing to stop.".to_owned(),
@@ -196,5 +207,6 @@ fn parts(matches: &Matches) -> Vec<String> {
     ]
     .into_iter()
     .flatten()
+    .chain(spent::of_many(&matches.spent))
     .collect()
 }

@@ -13,6 +13,7 @@ use super::lamp::Lamp;
 use super::page::{self, Frame, Place, number};
 use super::receipt::Receipt;
 use super::show::{self, Moment};
+use super::spent;
 use super::transcript::{Entry, TAIL, Transcript, View};
 use crate::clock;
 use crate::db::Superuser;
@@ -59,7 +60,7 @@ struct RunPage {
 struct Figure {
     name: &'static str,
     value: Option<String>,
-    beside: Option<&'static str>,
+    beside: Option<String>,
     all: bool,
 }
 
@@ -188,15 +189,21 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     let lasted = started.map(|from| show::span(Moment::new(from, until).age()));
     let own = numbers.duration_ms.map(|ms| show::span(std::time::Duration::from_millis(ms.unsigned_abs())));
     let evidence = run.evidence.as_ref();
+    let metered = run.metered.as_ref();
     let mut figures = vec![
         Figure { all: true, ..figure("Cost, by the CLI’s estimate", numbers.cost_usd.map(show::dollars)) },
+        Figure {
+            all: true,
+            beside: run.metered_at.map(|at| format!("as of {}", Moment::new(at, now).lately())),
+            ..figure("Cost, metered by list price", metered.map(spent::metered))
+        },
         figure("Turns", numbers.turns.map(show::count)),
         figure("Tokens in", numbers.tokens_in.map(show::count)),
         figure("Tokens out", numbers.tokens_out.map(show::count)),
         figure("Lasted", lasted),
         figure("By its own clock", own),
         Figure {
-            beside: evidence.and_then(|evidence| evidence.signal()),
+            beside: evidence.and_then(|evidence| evidence.signal()).map(str::to_owned),
             ..figure(
                 "Exit code",
                 evidence.and_then(|evidence| evidence.exit_code).map(|code| code.to_string()),
@@ -204,6 +211,9 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         },
     ];
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
+    if let Some(tokens) = metered.and_then(spent::tokens) {
+        figures.push(Figure { all: true, ..figure("Metered", Some(tokens)) });
+    }
     if run.refused > 0 {
         figures.push(figure("Writes refused, of an old fence", Some(show::count(run.refused))));
     }

@@ -14,6 +14,7 @@ use super::form::{Form, fresh_token};
 use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_as};
 use super::show::{self, Moment};
+use super::spent;
 use crate::clock;
 use crate::db::{self, FleetNow, Standing, Superuser};
 use crate::model::agent::Agent;
@@ -96,7 +97,7 @@ impl Row {
             lamp: Lamp::of(line.state, line.outcome, line.is_unconfirmed()),
             asked: Moment::new(line.asked_at, now),
             last,
-            cost: line.cost_usd.map(show::dollars),
+            cost: line.cost.map(spent::brief),
             line,
         }
     }

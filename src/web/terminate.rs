@@ -20,6 +20,7 @@ use super::lamp::Lamp;
 use super::page::{Frame, Place, go_to, show_as};
 use super::run::{DOING_TAIL, doing, since};
 use super::show::{self, Moment};
+use super::spent;
 use crate::clock;
 use crate::db::Superuser;
 use crate::model::run::{Run, RunId, State, StopMode};
@@ -89,7 +90,7 @@ struct ConfirmPage<'a> {
     frame: Frame,
     lamp: Lamp,
     since: String,
-    cost: Option<String>,
+    spent: Option<String>,
     within: Option<Within>,
     work: Option<Work>,
     said: &'a Said,
@@ -158,7 +159,7 @@ async fn confirm_page(
             frame,
             lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
             since: since(&run, now),
-            cost: run.numbers.cost_usd.map(show::dollars),
+            spent: spent::of_run(&run),
             within: doing(&run, &events, now).map(|doing| Within::new(&run, &doing, now)),
             work: work.map(|seen| Work::new(seen, now)),
             said,

@@ -10,6 +10,7 @@ mod inbox;
 pub mod ladder;
 pub mod lines;
 mod look;
+mod metering;
 pub mod notes;
 mod pulse;
 mod pump;

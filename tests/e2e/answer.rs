@@ -19,6 +19,12 @@ pub(crate) async fn a_run_answers_and_leaves_nothing_behind() {
     assert_eq!((row.cost_usd, row.turns), (last["total_cost_usd"].as_f64(), last["num_turns"].as_i64()));
     assert!(row.tokens_in > Some(0) && row.tokens_out > Some(0) && row.model.is_some(), "{row:?}");
 
+    // The gate has metered the same, from what the model API said.
+    until("metered", SOON, async || house.row(run).await.metered_usd.is_some()).await;
+    let row = house.row(run).await;
+    let apart = row.metered_usd.zip(row.cost_usd).map(|(metered, said)| (metered - said).abs());
+    assert!(apart.is_some_and(|apart| apart < 1e-6) && !row.metered_partly, "{row:?}");
+
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("init", "result"));
     assert!(kinds.contains(&"assistant"), "{kinds:?}");

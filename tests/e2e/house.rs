@@ -76,6 +76,8 @@ pub(crate) struct Row {
     pub(crate) tokens_in: Option<i64>,
     pub(crate) tokens_out: Option<i64>,
     pub(crate) cost_usd: Option<f64>,
+    pub(crate) metered_usd: Option<f64>,
+    pub(crate) metered_partly: bool,
     pub(crate) model: Option<String>,
 }
 

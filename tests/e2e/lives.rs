@@ -42,6 +42,7 @@ pub(crate) async fn a_worker_killed_in_the_middle_goes_on_without_a_gap() {
         ("succeeded", Some(container.as_str())),
         "{row:?}"
     );
+    assert!(row.metered_usd > Some(0.0) && row.metered_partly, "at least that much: {row:?}");
     let events = house.events(run).await;
     assert_is_what_was_printed(&events, &printed.await.unwrap());
     assert_eq!((row.events, row.stdout_lines + row.stderr_lines), (events.len() as i64, events.len() as i64));

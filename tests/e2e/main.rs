@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             a_graceful_stop_keeps_the_cost_and_is_claimed_only_after_the_engine_has_said_so,
             a_stubborn_tool_outlives_the_ladder_until_it_is_killed,
             force_is_dead_and_confirmed_within_two_seconds,
+            a_living_run_says_what_it_has_cost_and_goes_on_saying_it_when_it_was_killed,
         ),
         trials!(CONTAINERS, secrets: the_real_key_is_nowhere_but_at_the_model_api),
         trials!(CONTAINERS, prompt: prompts_reach_the_model_as_they_are),

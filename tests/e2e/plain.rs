@@ -31,14 +31,19 @@ pub(crate) async fn a_plain_loop_stops_gracefully() {
     until("at work", SOON, at_work).await;
     assert!(living(&house) >= 3, "a shim, a CLI and a tool");
     house.terminate(run, "graceful").await;
-    let page = house
+    house
         .until(run, "over", SOON, |page| {
             let claimed = page.outcome() == "terminated";
             assert!(!claimed || living(&house) == 0, "the page says that it is over, and it runs");
             claimed
         })
         .await;
-    let cost = page.data("cost-usd").parse::<f64>().is_ok_and(|cost| cost > 0.0);
+    let cost = house.row(run).await.cost_usd.is_some_and(|cost| cost > 0.0);
+    house
+        .until(run, "reckoned", SOON, |page| {
+            page.data("cost-usd").parse::<f64>().is_ok_and(|cost| cost > 0.0)
+        })
+        .await;
     assert_eq!(cost, house.count(run, "result").await == 1, "kept, when there was one");
     assert_eq!(house.row(run).await.end_step.as_deref(), Some("sigint"));
 }

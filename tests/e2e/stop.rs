@@ -19,7 +19,7 @@ pub(crate) async fn a_graceful_stop_keeps_the_cost_and_is_claimed_only_after_the
     panic!("eight stops, and not one kept the cost");
 }
 
-/// Stops a run in the middle of a tool call; gives the cost on its page.
+/// Stops a run in the middle of a tool call; gives the cost by its own last word.
 async fn stop_gracefully(house: &House) -> Option<f64> {
     let deaths_before = house.witness().deaths().len();
     let run = house.start("scenario: loop\npause_ms: 5000").await;
@@ -50,11 +50,33 @@ async fn stop_gracefully(house: &House) -> Option<f64> {
     assert!(row.confirmed_at.unwrap() >= deaths[deaths_before].at, "{row:?} {deaths:?}");
     assert!(kernel::of_container(&container).is_empty());
 
-    // The cost is that of its last word, when it had one, and else it is absent, not 0.
+    // The cost is that of its last word, when it had one, and else what the gate has metered.
     assert_is_what_was_printed(&house.events(run).await, &printed.await.unwrap());
-    let cost = page.data("cost-usd").parse::<f64>().ok();
-    assert_eq!(cost.is_some(), house.count(run, "result").await == 1, "{row:?}");
-    cost
+    assert_eq!(row.cost_usd.is_some(), house.count(run, "result").await == 1, "{row:?}");
+    let reckoned = house.until(run, "reckoned", SOON, |page| !page.data("cost-usd").is_empty()).await;
+    let shown = reckoned.data("cost-usd").parse::<f64>().ok();
+    assert!(row.cost_usd.is_none_or(|said| shown == Some(said)), "{shown:?} {row:?}");
+    row.cost_usd
+}
+
+pub(crate) async fn a_living_run_says_what_it_has_cost_and_goes_on_saying_it_when_it_was_killed() {
+    let house = House::open().await;
+    let run = house.start("scenario: loop\npause_ms: 300").await;
+    let cost = async || house.page(run).await.data("cost-usd").parse::<f64>().unwrap_or_default();
+    until("metered", SOON, async || cost().await > 0.0).await;
+    let first = cost().await;
+    until("metered again", SOON, async || cost().await > first).await;
+    let row = house.row(run).await;
+    assert!(row.cost_usd.is_none() && row.confirmed_at.is_none(), "{row:?}");
+    let asked = house.browser.page(&format!("/runs/{run}/terminate")).await;
+    let spent = asked.split("<dt>Spent</dt><dd>").nth(1).unwrap();
+    assert!(spent.starts_with('$') && spent.contains(" so far, metered at its gate</dd>"), "{spent}");
+
+    house.terminate(run, "force").await;
+    let page = house.until_ended(run, SOON).await;
+    let row = house.row(run).await;
+    assert_eq!((page.outcome(), row.cost_usd), ("terminated", None));
+    assert!(cost().await > first, "{row:?}");
 }
 
 pub(crate) async fn a_stubborn_tool_outlives_the_ladder_until_it_is_killed() {

@@ -11,4 +11,5 @@ mod bad_engine;
 mod docker;
 mod gate;
 mod image;
+mod meter;
 mod process;

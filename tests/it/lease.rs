@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use signalbox::db::{Batch, Error, Settlement};
 use signalbox::model::event::{Event, Kind, Source};
+use signalbox::model::metered::Metered;
 use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode, StopProgress};
 use signalbox::model::work::{NewStop, Patch};
 
@@ -45,6 +46,7 @@ async fn an_old_fence_writes_nothing() {
         db.mark_running(&old, "c").await,
         db.progress(&old, &Default::default()).await,
         db.trouble(&old, Some("ghost")).await,
+        db.metered(&old, &Metered { calls: 9, ..Metered::default() }).await,
         db.work_seen(&old, Some(1), None, None).await,
         db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
@@ -55,14 +57,18 @@ async fn an_old_fence_writes_nothing() {
     }
     assert!(db.renew("w1", std::slice::from_ref(&old)).await.unwrap().is_empty());
     assert_eq!(db.renew("w1", std::slice::from_ref(&new)).await.unwrap().len(), 1);
-    assert_eq!(fleet.run(run).await.refused, 9, "each is counted");
+    assert_eq!(fleet.run(run).await.refused, 10, "each is counted");
     db.append(&new, &batch(&[(1, "real")])).await.unwrap();
     db.mark_running(&new, "c").await.unwrap();
+    assert_eq!(fleet.run(run).await.metered, None);
+    let metered = Metered { calls: 1, ..Metered::default() };
+    db.metered(&new, &metered).await.unwrap();
+    assert_eq!(fleet.run(run).await.metered, Some(metered));
     assert!(db.adopt(&fleet.place("w2"), run).await.unwrap().is_none(), "only its own worker adopts a run");
     db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
     db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
     let over = fleet.run(run).await;
-    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 9));
+    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 10));
 }
 
 #[tokio::test]

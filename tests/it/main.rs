@@ -22,6 +22,7 @@ mod ladder;
 mod layers;
 mod lease;
 mod login;
+mod metered;
 mod model;
 mod notes;
 mod pages;

@@ -293,7 +293,7 @@ async fn a_run_page_says_what_is_and_leaves_the_rest_unsaid() {
     assert_eq!(attribute(&page, "data-confirmed"), "2026-11-03T14:02:17.204Z");
     assert_eq!(attribute(&page, "data-cost-usd"), "");
     assert!(!page.body.contains("<dd>0") && !page.body.contains("$0"), "absent is no zero: {}", page.body);
-    assert_eq!(page.body.matches("not said").count(), 9);
+    assert_eq!(page.body.matches("not said").count(), 10);
     assert!(page.body.contains("Cost, by the CLI’s estimate"));
     assert!(page.body.contains("14:02:17.204"), "to the millisecond");
 

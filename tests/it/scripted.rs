@@ -65,6 +65,8 @@ struct World {
     containers: BTreeMap<String, Container>,
     /// Every container ever made, by run.
     made: Vec<i64>,
+    /// Each run's folder with its gate, and the token for it.
+    gates: BTreeMap<i64, (PathBuf, String)>,
     script: Script,
     /// Every call but those that wait fails.
     silent: bool,
@@ -236,6 +238,11 @@ impl Scripted {
         self.world.lock().unwrap().containers.values().map(|container| container.found.run).collect()
     }
 
+    /// The folder of a container's gate, and the token that it presents there.
+    pub(crate) fn gate(&self, run: i64) -> (PathBuf, String) {
+        self.world.lock().unwrap().gates[&run].clone()
+    }
+
     /// A container prints another line.
     pub(crate) fn print(&self, run: i64, line: &str) {
         self.change(|world| {
@@ -342,6 +349,7 @@ impl Engine for Scripted {
                 None => Status::Alive,
             };
             world.make(cell.run, cell.fence, status, &cell.gate_dir);
+            world.gates.insert(cell.run, (cell.gate_dir.clone(), cell.gate_token.clone()));
             if world.loses_answers { Err(Error::Unavailable("lost".into())) } else { Ok(name(cell.run)) }
         })
         .await

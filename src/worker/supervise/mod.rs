@@ -15,14 +15,16 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Worker;
+use super::metering;
 use super::pump::Stored;
 use super::reporter::{self, Report};
 use super::roster::Order;
 use crate::clock;
 use crate::db::{Adopted, Claimed, Lease};
 use crate::engine;
-use crate::gate::{Credential, Gate};
+use crate::gate::{Credential, Gate, Meter};
 use crate::model::agent::Agent;
+use crate::model::metered::Metered;
 use crate::model::run::Step;
 use crate::queue::Notice;
 use keeper::Keeper;
@@ -46,6 +48,8 @@ pub(super) struct Job {
     ran: Option<Duration>,
     /// The rung that a stop had reached in a former life.
     step: Option<Step>,
+    /// What the gates of former lives had metered.
+    metered: Metered,
     /// When this life of the worker took the run.
     taken_at: time::OffsetDateTime,
 }
@@ -62,6 +66,7 @@ impl Job {
             stored: Stored::default(),
             ran: None,
             step: None,
+            metered: claimed.metered,
             taken_at: clock::now(),
         }
     }
@@ -80,6 +85,7 @@ impl Job {
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran: adopted.ran,
             step: adopted.step,
+            metered: adopted.metered,
             taken_at: clock::now(),
         }
     }
@@ -98,6 +104,7 @@ struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
     keeper: &'a Keeper<'a>,
+    meter: Meter,
     /// Whether what it printed last isn't stored.
     unheard: bool,
     orders: watch::Receiver<Option<Order>>,
@@ -109,15 +116,22 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let run = job.lease.run();
     let dir = worker.run_dir(run);
     let (report, reports) = watch::channel(Report::default());
-    let work = async {
+    let meter = Meter::new(job.metered.clone());
+    let metered = meter.read();
+    let job = &job;
+    let work = async move {
         let keeper = Keeper::new(run, job.lease.worker(), report.clone());
         let kept = keeper.keep(orders.clone());
         let mut supervisor =
-            Supervisor { worker, job: &job, keeper: &keeper, unheard: false, orders, report };
+            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, orders, report };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
-    // The work drops its sender at its end, which ends the reporter.
-    tokio::join!(work, reporter::report(worker, &job.lease, reports));
+    // The work drops its senders at its end, which ends those who report.
+    tokio::join!(
+        work,
+        reporter::report(worker, &job.lease, reports),
+        metering::report(worker, &job.lease, metered)
+    );
     worker.roster.leave(&job.lease);
     worker.tell(Notice::Changed(run));
     worker.wake.notify_one();
@@ -179,7 +193,8 @@ impl Supervisor<'_> {
             let (roster, run) = (self.worker.roster.clone(), self.job.lease.run());
             let holds = move || roster.holds(run, Lease::LASTS);
             let credential = Credential::new(self.job.token_hash, holds);
-            let gate = Arc::new(Gate::open(dir, credential, self.worker.upstream.clone()).await?);
+            let (upstream, meter) = (self.worker.upstream.clone(), self.meter.clone());
+            let gate = Arc::new(Gate::open(dir, credential, upstream, meter).await?);
             self.worker.gates.keep(&gate);
             self.keeper.take(gate);
             // An order that came meanwhile found nothing to close.
