@@ -68,6 +68,9 @@ impl Supervisor<'_> {
             }
         };
         let Over { exit, cgroup, cause, ladder } = over;
+        if cause.is_none() {
+            self.keeper.over();
+        }
         let confirmed_at = clock::now();
         self.keeper.close();
         let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
@@ -163,9 +166,10 @@ impl Supervisor<'_> {
             let now = Instant::now();
             let order = *self.orders.borrow_and_update();
             if let Some(order) = order {
+                // Also one that follows another: what it delivers is noted before anything comes of it.
+                self.obey(order);
                 match &mut ladder {
                     None => {
-                        self.obey(order);
                         cause = Some(order.cause);
                         if let Some((exit, cgroup)) = self.save_first(container, over.as_mut()).await {
                             return Over { exit, cgroup, cause, ladder };

@@ -93,7 +93,7 @@ pub(super) fn token_hash(token: &str) -> [u8; 32] {
 struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
-    keeper: &'a Keeper<'a>,
+    keeper: &'a Keeper,
     /// Whether what it printed last isn't stored.
     unheard: bool,
     orders: watch::Receiver<Option<Order>>,
@@ -106,7 +106,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let dir = worker.run_dir(run);
     let (report, reports) = watch::channel(Report::default());
     let work = async {
-        let keeper = Keeper::new(run, job.lease.worker(), report.clone());
+        let keeper = Keeper::new(run, report.clone());
         let kept = keeper.keep(orders.clone());
         let mut supervisor =
             Supervisor { worker, job: &job, keeper: &keeper, unheard: false, orders, report };
