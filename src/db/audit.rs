@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Db, Result, Superuser, within};
+use super::{Db, Result, Superuser, noted, within};
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::RunId;
 
@@ -114,32 +114,49 @@ impl Db {
         detail: &str,
         address: Option<&str>,
     ) -> Result<()> {
+        self.note_refusal(by, what, None, detail, address).await
+    }
+
+    /// Notes that a click was refused, and of which run it was, if of one.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn note_refusal(
+        &self,
+        by: &Superuser,
+        what: &str,
+        run: Option<RunId>,
+        detail: &str,
+        address: Option<&str>,
+    ) -> Result<()> {
         within(
             sqlx::query!(
-                "insert into audit (who, what, detail, address) values ($1, $2, $3, $4)",
+                "insert into audit (who, what, run_id, detail, address) values ($1, $2, $3, $4, $5)",
                 by.name(),
                 what,
+                run.map(|run| run.0),
                 detail,
                 address
             )
             .execute(&self.pool),
         )
-        .await
-        .map(drop)
+        .await?;
+        noted();
+        Ok(())
     }
 
-    /// Notes that somebody who is signed in was refused at the door, once a minute at most.
+    /// Notes that somebody who is signed in was turned away at the door, once a minute at most.
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn note_refused(&self, who: &str, address: Option<&str>) -> Result<()> {
+    pub async fn note_turned_away(&self, who: &str, what: &str, address: Option<&str>) -> Result<()> {
         within(
             sqlx::query!(
                 "insert into audit (who, what, address, once)
-                 values ($1, 'refused at the door', $2,
-                         concat_ws(' ', 'refused', floor(extract(epoch from now()) / 60), $1::text))
+                 values ($1, $2, $3, concat_ws(' ', $2::text, floor(extract(epoch from now()) / 60), $1::text))
                  on conflict do nothing",
                 who,
+                what,
                 address
             )
             .execute(&self.pool),

@@ -25,10 +25,12 @@ pub struct Standing {
     pub gates_closed: Option<Signed>,
     /// The stop of the red handle, until it has been left.
     pub handle: Option<StopId>,
-    /// Workers that are alive, and take nothing.
+    /// The hold stood before the red handle was pulled, and stays when it is left.
+    pub hold_stood: bool,
+    /// Workers that take nothing, be they alive or not.
     pub drained: i32,
-    /// Workers that are alive.
-    pub alive: i32,
+    /// Workers that are alive, and take runs.
+    pub willing: i32,
 }
 
 fn signed(at: Option<OffsetDateTime>, by: Option<String>, why: Option<String>) -> Option<Signed> {
@@ -44,10 +46,12 @@ impl Db {
         let row = within(
             sqlx::query!(
                 r#"select f.held_at, f.held_by, f.held_why, f.gates_closed_at, f.gates_closed_by, f.handle,
-                          s.reason as "reason?", w.drained as "drained!", w.alive as "alive!"
+                          f.hold_stood, s.reason as "reason?", w.drained as "drained!", w.willing as "willing!"
                    from fleet f left join stops s on s.id = f.handle,
-                        (select count(*)::int as alive, count(drained_at)::int as drained
-                         from workers where heard_at > now() - interval '15 s') w"#
+                        (select count(drained_at)::int as drained,
+                                (count(*) filter (where drained_at is null
+                                                    and heard_at > now() - interval '15 s'))::int as willing
+                         from workers) w"#
             )
             .fetch_one(&self.pool),
         )
@@ -56,8 +60,9 @@ impl Db {
             held: signed(row.held_at, row.held_by, row.held_why),
             gates_closed: signed(row.gates_closed_at, row.gates_closed_by, row.reason),
             handle: row.handle.map(StopId),
+            hold_stood: row.hold_stood,
             drained: row.drained,
-            alive: row.alive,
+            willing: row.willing,
         })
     }
 
@@ -81,23 +86,29 @@ impl Db {
         Ok(fresh)
     }
 
-    /// Releases the queue; the last step of leaving the red handle too. False when it wasn't held.
+    /// Releases the queue; the last step of leaving the red handle too, which leaves a hold that stood before it was pulled.
+    /// False when it wasn't held.
     ///
     /// # Errors
     /// [`Error::Conflict`] while gates are closed.
     pub async fn release_queue(&self, by: &Superuser, address: Option<&str>) -> Result<bool> {
         let released = within(
             sqlx::query!(
-                "with before as (select handle from fleet where held_at is not null and gates_closed_at is null
-                                 for update),
+                "with before as (select handle, hold_stood and handle is not null as stays, held_by from fleet
+                                 where held_at is not null and gates_closed_at is null for update),
                  released as (
-                     update fleet set held_at = null, held_by = null, held_why = null, handle = null
-                     from before where true returning before.handle),
+                     update fleet f set held_at = case when stays then f.held_at end,
+                            held_by = case when stays then f.held_by end,
+                            held_why = case when stays then f.held_why end, handle = null, hold_stood = false
+                     from before returning before.*),
                  left_behind as (
-                     update stops set released_at = now(), released_by = $1
+                     update stops set released_at = now(), released_by = $1, hold_kept = stays
                      from released where stops.id = released.handle)
                  insert into audit (who, what, detail, address)
-                 select $1, 'queue released', coalesce('red handle left: stop ' || handle, ''), $2 from released",
+                 select $1, case when stays then 'red handle left' else 'queue released' end,
+                        case when stays then 'stop ' || handle || '; the queue stays held by ' || held_by
+                             else coalesce('red handle left: stop ' || handle, '') end, $2
+                 from released",
                 by.name(),
                 address
             )

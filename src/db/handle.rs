@@ -67,6 +67,7 @@ impl Db {
             let stop = stops::begin(&mut tx, by, &new, &click).await?.ok_or(sqlx::Error::RowNotFound)?;
             sqlx::query!(
                 "update fleet set gates_closed_at = now(), gates_closed_by = $1, handle = $2,
+                        hold_stood = case when handle is null then held_at is not null else hold_stood end,
                         held_at = coalesce(held_at, now()), held_by = coalesce(held_by, $1),
                         held_why = coalesce(held_why, $3)",
                 by.name(),

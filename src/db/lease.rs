@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::agents::AgentRow;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
@@ -72,6 +74,8 @@ pub struct Adopted {
     pub ran: Option<Duration>,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// Whether that wish wants the work saved first.
+    pub saves: bool,
     /// The rung that a former life had reached.
     pub step: Option<Step>,
     /// The engine that it was claimed for, if that had said who it is.
@@ -95,6 +99,8 @@ pub struct Held {
     pub fence: i64,
     /// The wish to stop, if there is one.
     pub stop: Option<StopMode>,
+    /// Whether that wish wants the work saved first.
+    pub saves: bool,
     /// Whether its work is still to be saved before the first signal.
     pub save: bool,
     /// The rung that a stop had reached.
@@ -134,6 +140,7 @@ struct ClaimRow {
     gate_token_hash: Vec<u8>,
     ran_s: Option<f64>,
     wish_mode: Option<String>,
+    wish_save: bool,
     stop_step: Option<String>,
     engine: Option<String>,
     name: String,
@@ -184,6 +191,7 @@ impl ClaimRow {
             gate_token_hash: self.gate_token_hash,
             ran: self.ran_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or_default()),
             stop: self.wish_mode.map(|word| word.parse()).transpose()?,
+            saves: self.wish_save,
             step: self.stop_step.map(|word| word.parse()).transpose()?,
             engine: self.engine,
             metered: Metered {
@@ -201,6 +209,11 @@ impl ClaimRow {
             },
         })
     }
+}
+
+/// The wishes that a worker took, as columns.
+fn taken(progress: &StopProgress) -> (Vec<i16>, Vec<OffsetDateTime>) {
+    progress.taken.iter().map(|taken| (taken.weight.number(), taken.at)).unzip()
 }
 
 impl Db {
@@ -230,7 +243,7 @@ impl Db {
                        lease_until = now() + interval '30 s', waits_because = null, trouble = null
                    from next, agents a where r.id = next.id and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.wish_save, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
@@ -268,7 +281,7 @@ impl Db {
                      and r.state in ('starting', 'running')
                      and r.lease_until > now() and a.id = r.agent_id
                    returning r.id, r.fence, r.prompt, r.stdout_lines, r.stderr_lines,
-                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.stop_step, r.engine,
+                             r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.wish_save, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
                              a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
@@ -309,6 +322,7 @@ impl Db {
                     engine: row.engine,
                     fence: row.fence,
                     stop: row.wish_mode.map(|word| word.parse()).transpose()?,
+                    saves: row.wish_save,
                     save: row.wish_save && row.stop_step.is_none() && row.work_saved_at.is_none(),
                     step: row.stop_step.map(|word| word.parse()).transpose()?,
                 })
@@ -421,35 +435,58 @@ impl Db {
         .map(drop)
     }
 
-    /// How far the stop has come. Times once written stay.
+    /// How far the stop has come. What is once written stays, the last rung too where this life has tried none yet. Each wish
+    /// that was taken is noted as delivered, also one that a heavier has taken the place of; a stop that nobody wished goes
+    /// into the audit, once.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the lease is gone.
     pub async fn progress(&self, lease: &Lease, progress: &StopProgress) -> Result<()> {
-        let done = within(
+        let (weights, times) = taken(progress);
+        let held = within(
             sqlx::query!(
-                "update runs set delivered_at = coalesce(delivered_at, $4),
-                        delivered_to = coalesce(delivered_to, $10),
-                        egress_cut_at = coalesce(egress_cut_at, $5),
-                        host_killed_at = coalesce(host_killed_at, $11),
-                        stop_step = $6, stop_step_at = $7, stop_trouble = $8, stop_next_at = $9
-                 where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')",
+                r#"with taken as (select * from unnest($4::smallint[], $5::timestamptz[]) as taken (weight, at)),
+                   held as (
+                       update runs r set
+                           delivered_at = coalesce(delivered_at, (
+                               select min(at) from taken where weight >= wish_weight(r.wish_mode, r.wish_save))),
+                           delivered_to = coalesce(delivered_to, (
+                               select worker from taken where weight >= wish_weight(r.wish_mode, r.wish_save) limit 1)),
+                           egress_cut_at = coalesce(egress_cut_at, $6), host_killed_at = coalesce(host_killed_at, $7),
+                           stop_step = coalesce($8, stop_step),
+                           stop_step_at = case when $8::text is null then stop_step_at else $9 end,
+                           stop_trouble = $10, stop_next_at = $11
+                       where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
+                       returning id, worker),
+                   earlier as (
+                       update earlier_wishes w set
+                           delivered_at = (select min(at) from taken where weight >= wish_weight(w.mode, w.save)),
+                           delivered_to = held.worker
+                       from held where w.run_id = held.id and w.delivered_at is null
+                         and exists (select from taken where weight >= wish_weight(w.mode, w.save))),
+                   noted as (
+                       insert into audit (who, what, run_id, detail, once)
+                       select 'worker ' || worker, 'stopped by itself', id, $12, 'stopped by itself ' || id from held
+                       where $12::text is not null
+                       on conflict do nothing)
+                   select id from held"#,
                 lease.run.0,
                 lease.worker,
                 lease.fence,
-                progress.delivered_at,
+                &weights,
+                &times,
                 progress.egress_cut_at,
+                progress.host_killed_at,
                 progress.step.map(Step::word),
                 progress.step_at,
                 progress.trouble,
                 progress.next_at,
-                progress.delivered_to,
-                progress.host_killed_at
+                progress.unasked
             )
-            .execute(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
-        self.held(lease, done.rows_affected()).await
+        self.held(lease, u64::from(held.is_some())).await
     }
 
     /// Says what is wrong with a run that still lives, or that nothing is any more.
@@ -473,7 +510,7 @@ impl Db {
     }
 
     /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
-    /// that nobody wished goes into the audit.
+    /// that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
     /// Ending it twice with the same fence is fine.
     ///
     /// # Errors
@@ -494,9 +531,10 @@ impl Db {
                        where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
                        returning id, worker, wish, end_step, reason),
                    noted as (
-                       insert into audit (who, what, run_id, detail)
-                       select 'worker ' || worker, 'stopped by itself', id, reason from over
-                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                       insert into audit (who, what, run_id, detail, once)
+                       select 'worker ' || worker, 'stopped by itself', id, reason, 'stopped by itself ' || id from over
+                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill')
+                       on conflict do nothing)
                    select id from over"#,
                 lease.run.0,
                 lease.worker,
@@ -537,24 +575,39 @@ impl Db {
     /// [`Error::Unavailable`] when Postgres doesn't answer.
     pub async fn settle_lost(&self, worker: &str, run: RunId, settlement: &Settlement<'_>) -> Result<bool> {
         let Settlement { own, reason, evidence, ago, progress } = *settlement;
+        let (weights, times) = taken(progress);
         let done = within(
             sqlx::query!(
-                r#"with over as (
-                       update runs set state = 'ended',
+                r#"with taken as (select * from unnest($11::smallint[], $12::timestamptz[]) as taken (weight, at)),
+                   over as (
+                       update runs r set state = 'ended',
                         outcome = coalesce($9, case when wish = 'stop' and wish_at <= now() - make_interval(secs => $10)
                                                          then 'terminated'
                                                     else 'failed' end),
                         reason = $3, exit_code = $4, end_step = $5, confirmed_at = $6, ended_at = now(),
                         container = coalesce($7, container), cgroup = $8, trouble = null, stop_trouble = null,
                         stop_next_at = null, lease_until = null,
-                        delivered_at = coalesce(delivered_at, $11), delivered_to = coalesce(delivered_to, $12),
+                        delivered_at = coalesce(delivered_at, (
+                            select min(at) from taken where weight >= wish_weight(r.wish_mode, r.wish_save))),
+                        delivered_to = coalesce(delivered_to, (
+                            select worker from taken where weight >= wish_weight(r.wish_mode, r.wish_save) limit 1)),
                         egress_cut_at = coalesce(egress_cut_at, $13), host_killed_at = coalesce(host_killed_at, $14)
                        where id = $2 and worker = $1 and state = 'lost'
                        returning id, worker, wish, end_step, reason),
+                   earlier as (
+                       update earlier_wishes w set
+                           delivered_at = (select min(at) from taken where weight >= wish_weight(w.mode, w.save)),
+                           delivered_to = over.worker
+                       from over where w.run_id = over.id and w.delivered_at is null
+                         and exists (select from taken where weight >= wish_weight(w.mode, w.save))),
                    noted as (
-                       insert into audit (who, what, run_id, detail)
-                       select 'worker ' || worker, 'stopped by itself', id, reason from over
-                       where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                       insert into audit (who, what, run_id, detail, once)
+                       select 'worker ' || worker, 'stopped by itself', id, coalesce($15, reason),
+                              'stopped by itself ' || id
+                       from over
+                       where $15::text is not null
+                          or (wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill'))
+                       on conflict do nothing)
                    select id from over"#,
                 worker,
                 run.0,
@@ -566,10 +619,11 @@ impl Db {
                 evidence.cgroup.map(Cgroup::word),
                 own.map(Outcome::word),
                 ago.as_secs_f64(),
-                progress.delivered_at,
-                progress.delivered_to,
+                &weights,
+                &times,
                 progress.egress_cut_at,
-                progress.host_killed_at
+                progress.host_killed_at,
+                progress.unasked
             )
             .fetch_optional(&self.pool),
         )

@@ -124,11 +124,24 @@ pub type Result<T> = std::result::Result<T, Error>;
 tokio::task_local! {
     /// How long what this task asks may still take.
     static LEFT: Cell<Duration>;
+    /// Whether the audit has its row for what this task was asked, and didn't do.
+    static NOTED: Cell<bool>;
 }
 
 /// Lets all statements of `work` take no longer than this, together.
 pub async fn together<T>(limit: Duration, work: impl Future<Output = T>) -> T {
-    LEFT.scope(Cell::new(limit), work).await
+    NOTED.scope(Cell::new(false), LEFT.scope(Cell::new(limit), work)).await
+}
+
+/// Whether the audit has its row for what this task was asked, and didn't do.
+pub fn is_noted() -> bool {
+    NOTED.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Says that it has.
+fn noted() {
+    // Most tasks answer nobody.
+    let _ = NOTED.try_with(|noted| noted.set(true));
 }
 
 /// Runs statements within the deadline.

@@ -44,6 +44,7 @@ struct StopRow {
     gates_opened_by: Option<String>,
     released_at: Option<OffsetDateTime>,
     released_by: Option<String>,
+    hold_kept: bool,
     pending: i64,
     queued: i64,
     over: i64,
@@ -68,6 +69,7 @@ impl TryFrom<StopRow> for (Stop, StopCounts) {
             written_at: row.written_at,
             gates_opened: row.gates_opened_at.zip(row.gates_opened_by),
             released: row.released_at.zip(row.released_by),
+            hold_kept: row.hold_kept,
         };
         let counts = StopCounts {
             pending: row.pending,
@@ -89,7 +91,8 @@ macro_rules! stops {
             sqlx::query_as!(
                 StopRow,
                 r#"select s.id, s.kind, s.filter, s.upto, s.mode, s.reason, s.by_name, s.at, s.written_at,
-                          s.gates_opened_at, s.gates_opened_by, s.released_at, s.released_by, s.queued, s.over,
+                          s.gates_opened_at, s.gates_opened_by, s.released_at, s.released_by, s.hold_kept,
+                          s.queued, s.over,
                           u.pending + case when s.takes_queued and s.written_at is null then (
                               select count(*) from runs
                               where state = 'queued' and wish = 'run' and id <= s.upto) else 0 end as "pending!",

@@ -6,9 +6,8 @@ use time::OffsetDateTime;
 use super::{Db, Error, Result, Superuser, within};
 use crate::model::metered::{Cost, Metered, Tokens};
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
-use crate::model::run::{
-    Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress, StopWish,
-};
+use crate::model::run::{Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress};
+use crate::model::wish::StopWish;
 use crate::model::work::{NewStop, SavedWork, WorkSeen};
 
 /// A run that was started, or that the same form had started before.
@@ -42,6 +41,7 @@ struct LineRow {
     outcome: Option<String>,
     note: Option<String>,
     wish_at: Option<OffsetDateTime>,
+    delivered_at: Option<OffsetDateTime>,
     asked_at: OffsetDateTime,
     started_at: Option<OffsetDateTime>,
     ended_at: Option<OffsetDateTime>,
@@ -63,6 +63,7 @@ impl TryFrom<LineRow> for RunLine {
             outcome: row.outcome.map(|word| word.parse()).transpose()?,
             note: row.note,
             wish_at: row.wish_at,
+            delivered_at: row.delivered_at,
             asked_at: row.asked_at,
             started_at: row.started_at,
             ended_at: row.ended_at,
@@ -81,7 +82,7 @@ macro_rules! lines {
                 LineRow,
                 r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
                           coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
-                          r.wish_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
+                          r.wish_at, r.delivered_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
                           r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!"
                    from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order
                    + " limit $1",
@@ -180,6 +181,8 @@ impl Db {
                 reason: row.wish_reason.unwrap_or_default(),
                 device: row.wish_device,
                 save: row.wish_save,
+                delivered_at: row.delivered_at,
+                delivered_to: row.delivered_to,
             }),
             _ => None,
         };
@@ -215,16 +218,16 @@ impl Db {
             asked_by: row.asked_by_name,
             asked_at: row.asked_at,
             state: row.state.parse()?,
+            earlier: if stop.is_some() { self.earlier_wishes(id).await? } else { Vec::new() },
             stop,
             progress: StopProgress {
-                delivered_at: row.delivered_at,
-                delivered_to: row.delivered_to,
                 egress_cut_at: row.egress_cut_at,
                 step: row.stop_step.map(|step| step.parse()).transpose()?,
                 step_at: row.stop_step_at,
                 trouble: row.stop_trouble,
                 next_at: row.stop_next_at,
                 host_killed_at: row.host_killed_at,
+                ..StopProgress::default()
             },
             worker: row.worker,
             fence: row.fence,
@@ -266,6 +269,33 @@ impl Db {
             events: row.events,
             last_event_at: row.last_event_at,
         })
+    }
+
+    /// The wishes to stop a run that others took the place of, in their order.
+    async fn earlier_wishes(&self, run: RunId) -> Result<Vec<StopWish>> {
+        let rows = within(
+            sqlx::query!(
+                "select at, mode, by_name, reason, device, save, delivered_at, delivered_to from earlier_wishes
+                 where run_id = $1 order by at",
+                run.0
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(StopWish {
+                    mode: row.mode.parse()?,
+                    by: row.by_name,
+                    at: row.at,
+                    reason: row.reason.unwrap_or_default(),
+                    device: row.device,
+                    save: row.save,
+                    delivered_at: row.delivered_at,
+                    delivered_to: row.delivered_to,
+                })
+            })
+            .collect()
     }
 
     /// Accepts a run: from here on it isn't lost. The same form sent twice gives the same run.
@@ -310,14 +340,16 @@ impl Db {
 
     /// Writes the wish to stop, and one audit row for each time it is asked for, in one statement. Idempotent: a second tap
     /// is noted and changes nothing; a new wish is only `force` after `graceful`, or `force` at once after one that would
-    /// have saved the work first. A run still queued is over at once: it never started.
+    /// have saved the work first. A run still queued is over at once: it never started. Its row is waited for first, so that
+    /// what is noted is what the wish met.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such run.
     pub async fn wish_stop(&self, by: &Superuser, id: RunId, stop: &NewStop<'_>) -> Result<Stopped> {
         let row = within(
             sqlx::query!(
-                r#"with wished as (
+                r#"with met as (select id, state from runs where id = $1 for no key update),
+                   wished as (
                        update runs set
                            wish = 'stop', wish_mode = $2, wish_by = $3, wish_by_name = $4, wish_at = now(),
                            wish_reason = $5, wish_device = $7,
@@ -328,14 +360,14 @@ impl Db {
                            end_step     = case state when 'queued' then 'never_started' end,
                            confirmed_at = case state when 'queued' then now() end,
                            ended_at     = case state when 'queued' then now() end
-                       where id = $1 and state <> 'ended'
+                       where id = (select id from met) and state <> 'ended'
                          and (wish = 'run' or ($2 = 'force' and (wish_mode = 'graceful' or (wish_save and not $8))))
                        returning id, state, worker, wish_save),
                    asked as (
                        select id, 'stop wished' as what from wished
                        union all
                        select id, case state when 'ended' then 'stop wished too late' else 'stop wished again' end
-                       from runs where id = $1 and not exists (select from wished)),
+                       from met where not exists (select from wished)),
                    noted as (
                        insert into audit (who, what, run_id, detail, address)
                        select $4, what, id,

@@ -174,11 +174,21 @@ pub(super) async fn lock_fleet(tx: &mut Tx) -> sqlx::Result<()> {
     sqlx::query!("select one from fleet for update").fetch_one(&mut **tx).await.map(drop)
 }
 
-/// The stop of a form that had been sent before.
+/// The stop of a form that had been sent before, and the audit row of the click that sent it again.
 async fn sent_before(pool: &sqlx::PgPool, by: &Superuser, click: &Click<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!("select id from stops where once = $1 and by_id = $2", click.once, by.id())
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar!(
+        "with before as (select id from stops where once = $1 and by_id = $2),
+         noted as (
+             insert into audit (who, what, detail, address)
+             select $3, 'stop of many wished again', 'stop ' || id, $4 from before)
+         select id from before",
+        click.once,
+        by.id(),
+        by.name(),
+        click.address
+    )
+    .fetch_one(pool)
+    .await
 }
 
 /// Writes the stop's row and the one audit row of the click; none when the same form had been sent before.

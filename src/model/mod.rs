@@ -12,6 +12,7 @@ pub mod run;
 pub mod stop;
 pub mod text;
 pub mod user;
+pub mod wish;
 pub mod work;
 pub mod worker;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::metered::{Cost, Metered};
+use super::wish::{StopWish, Taken};
 use super::words;
 use super::work::{SavedWork, WorkSeen};
 
@@ -189,30 +190,13 @@ pub struct RunResult {
     pub numbers: Numbers,
 }
 
-/// A wish to stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StopWish {
-    /// Where the ladder begins.
-    pub mode: StopMode,
-    /// Who wished it.
-    pub by: String,
-    /// When.
-    pub at: OffsetDateTime,
-    /// Why, in their words; may be empty.
-    pub reason: String,
-    /// The device it came from, in a few words; it is what the device says of itself.
-    pub device: Option<String>,
-    /// Whether the work was to be saved first.
-    pub save: bool,
-}
-
 /// How far a stop has come, as the worker reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StopProgress {
-    /// When the worker took the wish.
-    pub delivered_at: Option<OffsetDateTime>,
-    /// Which worker that was.
-    pub delivered_to: Option<String>,
+    /// The wishes that the worker took, as it reports them; a run that is read names them in its wishes.
+    pub taken: Vec<Taken>,
+    /// Why the worker began to stop it though nobody had wished that, as it reports it.
+    pub unasked: Option<&'static str>,
     /// When the gate was closed: from then on nothing leaves the container.
     pub egress_cut_at: Option<OffsetDateTime>,
     /// The last rung tried.
@@ -248,6 +232,8 @@ pub struct Run {
     pub state: State,
     /// The wish to stop, if there is one.
     pub stop: Option<StopWish>,
+    /// The wishes that it took the place of, in their order.
+    pub earlier: Vec<StopWish>,
     /// How far the stop has come.
     pub progress: StopProgress,
     /// The worker that holds it, or held it last.
@@ -295,6 +281,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// When its worker took the wish that holds now.
+    pub fn delivered_at(&self) -> Option<OffsetDateTime> {
+        self.stop.as_ref()?.delivered_at
+    }
+
     /// A wish to stop whose evidence isn't in yet.
     pub fn is_unconfirmed(&self) -> bool {
         self.stop.is_some() && !self.state.is_over()
@@ -347,6 +338,8 @@ pub struct RunLine {
     pub note: Option<String>,
     /// When a stop was wished.
     pub wish_at: Option<OffsetDateTime>,
+    /// When its worker took that wish.
+    pub delivered_at: Option<OffsetDateTime>,
     /// When it was asked for.
     pub asked_at: OffsetDateTime,
     /// When its container started.

@@ -125,6 +125,8 @@ pub struct Stop {
     pub gates_opened: Option<(OffsetDateTime, String)>,
     /// The red handle's: when the queue was released, and by whom.
     pub released: Option<(OffsetDateTime, String)>,
+    /// The red handle's: whether the queue was held before, and stayed so.
+    pub hold_kept: bool,
 }
 
 /// How far a stop has come. Every run of it is in one of `pending`, `queued`, `over`, `unconfirmed`, `lost`, `proven`.

@@ -2,7 +2,6 @@
 
 use actix_session::Session;
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::page::{Frame, Place, go_to, show_as};
+use super::page::{Frame, Place, go_to, show_again};
 use super::throttle::Throttle;
 use crate::db::Superuser;
 use crate::model::user::UserName;
@@ -42,9 +41,8 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
 }
 
 async fn page(by: &Superuser, site: &Site, fleet: &Fleet, problem: Option<&str>) -> Result<HttpResponse> {
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let frame = fleet.frame(&site.db, by, Place::Account).await?;
-    show_as(status, &AccountPage { frame, problem })
+    show_again(problem, &AccountPage { frame, problem })
 }
 
 /// Changes the password and ends every session, this one included.

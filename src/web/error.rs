@@ -112,6 +112,11 @@ impl Error {
         }
     }
 
+    /// What happened, in a person's words.
+    pub(crate) fn what(&self) -> &str {
+        self.words().0
+    }
+
     /// What happened, what was not done, what to do.
     fn words(&self) -> (&str, &str, &str) {
         const NOTHING: &str = "Nothing was changed.";

@@ -10,10 +10,9 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
-use super::address::Address;
 use super::error::Error;
 use super::origin::{self, Ours};
-use super::{Site, session};
+use super::{Site, refusal, session};
 use crate::db::{self, Superuser, Visitor};
 
 /// Lets superusers pass, and nobody else. The user's row is read again for each request, so that disabling or demoting
@@ -43,17 +42,28 @@ async fn pass(
     let by = match site.db.visitor(&presented).await.map_err(Error::from)? {
         Some(Visitor::Superuser(by)) => by,
         Some(Visitor::Plain(name)) => {
-            let address = Address::extract(request.request()).await.ok().map(|address| address.to_string());
-            if let Err(error) = site.db.note_refused(&name, address.as_deref()).await {
-                tracing::warn!(%error, name, "refused at the door, and not noted");
-            }
+            turned_away(&site, &name, "refused at the door", &request).await;
             return Err(Error::Forbidden.into());
         }
         None => return Err(Error::SignIn.into()),
     };
-    origin::check(&ours, &request)?;
-    request.extensions_mut().insert(by);
-    next.call(request).await
+    if let Err(error) = origin::check(&ours, &request) {
+        turned_away(&site, by.name(), "form from elsewhere refused", &request).await;
+        return Err(error.into());
+    }
+    request.extensions_mut().insert(by.clone());
+    let response = next.call(request).await?;
+    refusal::note(&site, &by, &response).await;
+    Ok(response)
+}
+
+/// Notes that somebody who is signed in got no further than here; once a minute, since another's page can have their browser
+/// knock.
+async fn turned_away(site: &Site, who: &str, what: &str, request: &ServiceRequest) {
+    let address = refusal::address(request.request()).await;
+    if let Err(error) = site.db.note_turned_away(who, what, address.as_deref()).await {
+        tracing::warn!(%error, who, what, "not noted");
+    }
 }
 
 /// The proof, as handlers ask for it. Outside the guarded scope there is none to be had.

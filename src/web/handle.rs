@@ -1,7 +1,6 @@
 //! The red handle: the question, the pull, and the guided way out.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 use serde::Deserialize;
@@ -12,15 +11,15 @@ use super::device::Device;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::form::{Form, Why};
-use super::lamp::{Lamp, Sign};
-use super::page::{Frame, Place, go_to, show_as};
+use super::lamp::{Axis, Lamp, Sign};
+use super::page::{Frame, Place, go_to, show_again};
 use super::show::Moment;
 use super::spread::{click, spread};
 use super::stop::{self, Step};
 use super::terminate::REASONS;
 use crate::clock;
 use crate::db::{self, Matches, Superuser};
-use crate::model::run::{RunFilter, StopMode};
+use crate::model::run::{RunFilter, State, StopMode};
 use crate::model::stop::{Stop, StopCounts, StopLine};
 
 /// The handle itself, as a picture.
@@ -53,8 +52,7 @@ async fn pull_page(
 ) -> Result<HttpResponse> {
     let matches = site.db.matches(by, RunFilter::All).await?;
     let frame = fleet.frame(&site.db, by, Place::Handle).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &PullPage { frame, matches, why, problem })
+    show_again(problem, &PullPage { frame, matches, why, problem })
 }
 
 /// Pulls it. Pulled twice it is one pull.
@@ -122,7 +120,8 @@ async fn leave_page(
             let keepers = site.db.keepers(by, stop.at).await?;
             let now = clock::now();
             let lamp = |line: &StopLine| {
-                Lamp::of(line.state, line.outcome, line.state != crate::model::run::State::Lost)
+                let stop = Axis::of_stop(line.delivered_at.is_some());
+                Lamp::of(line.state, line.outcome, Some(stop).filter(|_| line.state != State::Lost))
             };
             Some(Left {
                 counts,
@@ -136,10 +135,9 @@ async fn leave_page(
             })
         }
     };
-    let waiting = site.db.matches(by, RunFilter::State(crate::model::run::State::Queued)).await?.queued;
+    let waiting = site.db.matches(by, RunFilter::State(State::Queued)).await?.queued;
     let frame = fleet.frame(&site.db, by, Place::Handle).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &LeavePage { frame, left, waiting, problem })
+    show_again(problem, &LeavePage { frame, left, waiting, problem })
 }
 
 /// What a person accepts when they let gates open.

@@ -1,7 +1,6 @@
 //! The held queue, and drained workers: nothing new starts, here or anywhere.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use askama::Template;
 
@@ -10,7 +9,7 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Form, Why};
-use super::page::{Frame, Place, go_to, show_as};
+use super::page::{Frame, Place, go_to, show_again};
 use crate::db::{self, Superuser};
 use crate::model::run::{RunFilter, RunId, State};
 use crate::queue::Notice;
@@ -39,8 +38,7 @@ async fn hold_page(
     fleet.forget();
     let waiting = site.db.matches(by, RunFilter::State(State::Queued)).await?.queued;
     let frame = fleet.frame(&site.db, by, Place::Workers).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &HoldPage { frame, waiting, problem })
+    show_again(problem, &HoldPage { frame, waiting, problem })
 }
 
 /// Holds it.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use askama::Template;
 use serde::Deserialize;
@@ -13,7 +12,7 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::page::{Frame, Place, go_to, show_as};
+use super::page::{Frame, Place, go_to, show_again};
 use super::show;
 use crate::db::Superuser;
 use crate::model::run::LadderTimes;
@@ -119,8 +118,7 @@ async fn page(
         Rung { name, label, hint: format!("{hint}: {}.", bounds(n)), value: typed[n] }
     };
     let frame = fleet.frame(&site.db, by, Place::Agents).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &LadderPage { frame, agent, rungs: [rung(0), rung(1), rung(2), rung(3)], problem })
+    show_again(problem, &LadderPage { frame, agent, rungs: [rung(0), rung(1), rung(2), rung(3)], problem })
 }
 
 /// Keeps what was filled in; runs that are claimed from now on get it.

@@ -1,6 +1,6 @@
 //! The lamp of a run: a shape, a tone and a word, so that colour never speaks alone.
 
-use crate::model::run::{Outcome, State};
+use crate::model::run::{Outcome, Run, RunLine, State};
 use crate::model::worker::Worker;
 
 /// What a lamp shows.
@@ -10,21 +10,63 @@ pub(crate) struct Lamp {
     pub(crate) shape: &'static str,
     /// The class that colours it.
     pub(crate) tone: &'static str,
-    /// What it says: what is.
+    /// What it says: what is, or what is proven to have been.
     pub(crate) word: &'static str,
-    /// What is wished and isn't proven: another axis, and never one word with the first.
-    pub(crate) beside: Option<&'static str>,
+    /// Which of the two.
+    pub(crate) axis: Axis,
+    /// What is wished or delivered and isn't proven: another axis, and never one word with the first.
+    pub(crate) beside: Option<(Axis, &'static str)>,
     /// Whether a human is needed.
     pub(crate) alarm: bool,
+}
+
+/// What a status speaks of: what somebody wished, what a worker took, what the engine has confirmed, or what is as far as a
+/// worker has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis {
+    Is,
+    Wished,
+    Delivered,
+    Proven,
+}
+
+impl Axis {
+    /// The axis of a stop that isn't proven.
+    pub(crate) fn of_stop(delivered: bool) -> Self {
+        if delivered { Self::Delivered } else { Self::Wished }
+    }
+
+    /// The word before a status.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Is => "is",
+            Self::Wished => "wished",
+            Self::Delivered => "delivered",
+            Self::Proven => "proven",
+        }
+    }
 }
 
 /// A stop that is wished and not proven has a shape and a tone of its own, beside the lamp.
 pub(crate) const UNCONFIRMED: Sign = Sign { shape: "unconfirmed", tone: "unsure", word: "Stop unconfirmed" };
 
 impl Lamp {
-    /// The lamp of a run.
-    pub(crate) fn of(state: State, outcome: Option<Outcome>, unconfirmed: bool) -> Self {
-        let lamp = |shape, tone, word| Self { shape, tone, word, beside: None, alarm: false };
+    /// The lamp of a run in a list.
+    pub(crate) fn of_line(line: &RunLine) -> Self {
+        let stop = line.is_unconfirmed().then(|| Axis::of_stop(line.delivered_at.is_some()));
+        Self::of(line.state, line.outcome, stop)
+    }
+
+    /// The lamp of a run that is shown whole.
+    pub(crate) fn of_run(run: &Run) -> Self {
+        let stop = run.is_unconfirmed().then(|| Axis::of_stop(run.delivered_at().is_some()));
+        Self::of(run.state, run.outcome, stop)
+    }
+
+    /// The lamp of a run; `stop` is how far a stop has come that isn't proven.
+    pub(crate) fn of(state: State, outcome: Option<Outcome>, stop: Option<Axis>) -> Self {
+        let axis = if state.is_over() { Axis::Proven } else { Axis::Is };
+        let lamp = |shape, tone, word| Self { shape, tone, word, axis, beside: None, alarm: false };
         let what_is = match (state, outcome) {
             (State::Queued, _) => lamp("queued", "calm", "Queued"),
             (State::Starting, _) => lamp("starting", "calm", "Starting"),
@@ -36,9 +78,9 @@ impl Lamp {
             (State::Ended, Some(Outcome::OverBudget)) => lamp("over_budget", "wait", "Over budget"),
             (State::Ended, Some(Outcome::Failed) | None) => lamp("failed", "bad", "Failed"),
         };
-        match unconfirmed {
-            true => Self { beside: Some("stop unconfirmed"), alarm: true, ..what_is },
-            false => what_is,
+        match stop {
+            Some(axis) => Self { beside: Some((axis, "stop unconfirmed")), alarm: true, ..what_is },
+            None => what_is,
         }
     }
 

@@ -28,6 +28,7 @@ mod origin;
 mod page;
 mod pick;
 mod receipt;
+mod refusal;
 mod run;
 mod runs;
 mod server;

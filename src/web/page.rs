@@ -72,8 +72,8 @@ impl Frame {
             let since = self.moment(held.at).lately();
             return Some(format!("The queue is held by {} since {since}.", held.by));
         }
-        (standing.alive > 0 && standing.drained == standing.alive)
-            .then(|| "Every worker that is alive is drained: none takes runs.".to_owned())
+        (standing.drained > 0 && standing.willing == 0)
+            .then(|| "No worker takes runs: each is drained or silent.".to_owned())
     }
 
     /// How many stops aren't proven, in words; none when all are.
@@ -103,6 +103,17 @@ pub(crate) fn show(page: &impl Template) -> Result<HttpResponse> {
 /// A page with a status of its own.
 pub(crate) fn show_as(status: StatusCode, page: &impl Template) -> Result<HttpResponse> {
     Ok(HttpResponse::build(status).content_type(HTML).body(page.render()?))
+}
+
+/// What was wrong with a form, as its page said it.
+pub(crate) struct Problem(pub(crate) String);
+
+/// A page that may say what is wrong with the form that was sent.
+pub(crate) fn show_again(problem: Option<&str>, page: &impl Template) -> Result<HttpResponse> {
+    let Some(problem) = problem else { return show(page) };
+    let mut response = show_as(StatusCode::UNPROCESSABLE_ENTITY, page)?;
+    response.extensions_mut().insert(Problem(problem.to_owned()));
+    Ok(response)
 }
 
 /// On to another page, with GET.

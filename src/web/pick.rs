@@ -1,6 +1,5 @@
 //! The question before many runs are stopped: which, exactly, and how many.
 
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -11,7 +10,7 @@ use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Why, fresh_token};
 use super::lamp::Lamp;
-use super::page::{Frame, Place, show_as};
+use super::page::{Frame, Place, show_again};
 use super::show;
 use super::spent;
 use super::stops::every;
@@ -114,12 +113,11 @@ pub(crate) struct Question<'a> {
 
 impl Question<'_> {
     pub(crate) async fn show(self) -> Result<HttpResponse> {
-        let status = if self.problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
         let page = match &self.asked {
             Asked::Selected(ids) => self.about_selected(ids).await?,
             Asked::Filter(filter) => self.about_filter(*filter).await?,
         };
-        show_as(status, &page)
+        show_again(self.problem, &page)
     }
 
     async fn about_selected(&self, ids: &[RunId]) -> Result<ConfirmPage<'_>> {
@@ -135,14 +133,13 @@ impl Question<'_> {
         let count = lines.len() as i64;
         let graceful = lines.iter().any(|line| line.wish_at.is_none());
         let ids: Vec<String> = lines.iter().map(|line| line.id.to_string()).collect();
-        let lamp = |line: &RunLine| Lamp::of(line.state, line.outcome, line.is_unconfirmed());
         Ok(ConfirmPage {
             frame: self.fleet.frame(&self.site.db, self.by, Place::Runs).await?,
             heading: question(count),
             which,
             count,
             parts: spent::of_many(&sum(&lines)).into_iter().collect(),
-            rows: lines.into_iter().map(|line| (lamp(&line), line)).collect(),
+            rows: lines.into_iter().map(|line| (Lamp::of_line(&line), line)).collect(),
             graceful,
             runs: ids.join(","),
             filter: None,

@@ -6,7 +6,8 @@ mod proof;
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
-use crate::model::run::{Run, State, Step, StopMode, StopWish};
+use crate::model::run::{Run, State, Step, StopMode};
+use crate::model::wish::StopWish;
 use crate::model::work::SavedWork;
 use proof::{not_proven, proven};
 
@@ -73,12 +74,22 @@ impl Receipt {
             Some(proof) => proven(run, proof, Some(stop.at), now),
             None => not_proven(run, stop, now),
         };
-        let stops =
-            [Some(wished(stop, now)), Some(delivered(run, stop, now)), saved(run, stop, now), Some(last)];
+        let wishes: Vec<&StopWish> = run.earlier.iter().chain([stop]).collect();
+        let mut stops = Vec::new();
+        for (n, wish) in wishes.iter().enumerate() {
+            stops.push(wished(wish, now));
+            stops.push(match wishes.get(n + 1) {
+                Some(next) => overtaken(run, wish, next, now),
+                None => delivered(run, wish, now),
+            });
+        }
+        let saves = wishes.iter().find(|wish| wish.save);
+        stops.extend(saves.and_then(|wish| saved(run, wish, now)));
+        stops.push(last);
         Some(Self {
             name: if proof.is_some() { "Receipt" } else { "Stop unconfirmed" },
-            day: Moment::new(stop.at, now).day(),
-            stops: stops.into_iter().flatten().collect(),
+            day: Moment::new(wishes.first().map_or(stop.at, |first| first.at), now).day(),
+            stops,
         })
     }
 }
@@ -94,24 +105,50 @@ fn wished(stop: &StopWish, now: OffsetDateTime) -> Stop {
         .says(format!("{how}, by {}{from}{why}", stop.by))
 }
 
+/// What was delivered of a wish that a heavier one took the place of.
+fn overtaken(run: &Run, wish: &StopWish, next: &StopWish, now: OffsetDateTime) -> Stop {
+    let nobody = |name, text: &str| Stop::new(Mark::NotNeeded, "", name).says(text);
+    match wish.delivered_at {
+        None => nobody("Not delivered", "The next wish took its place."),
+        at if at == next.delivered_at => nobody("Delivered with the next", "It was heard of only then."),
+        Some(at) => {
+            let cut = run.progress.egress_cut_at.filter(|cut| *cut < next.at);
+            let step = took(run, wish, at, now);
+            if cut.is_some() { step.says(egress(run, now)) } else { step }
+        }
+    }
+}
+
+fn took(run: &Run, wish: &StopWish, at: OffsetDateTime, now: OffsetDateTime) -> Stop {
+    let worker = wish.delivered_to.as_deref().or(run.worker.as_deref()).unwrap_or("A worker");
+    let step = Stop {
+        at: Some(Moment::new(at, now)),
+        plus: later(wish.at, at),
+        ..Stop::new(Mark::Done, "calm", "Delivered")
+    };
+    let step = step.says(format!("{worker} took it."));
+    if at < wish.at { step.says("By the worker’s own clock, which is behind.") } else { step }
+}
+
+fn egress(run: &Run, now: OffsetDateTime) -> String {
+    match run.progress.egress_cut_at {
+        Some(cut) => format!("Egress cut at {}.", Moment::new(cut, now).clock_ms()),
+        None if run.state.is_over() => "When its egress was cut wasn’t noted.".to_owned(),
+        None => "Its egress isn’t known to be cut yet.".to_owned(),
+    }
+}
+
 fn delivered(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
-    let worker = run.progress.delivered_to.as_deref().or(run.worker.as_deref()).unwrap_or("A worker");
+    let worker = run.worker.as_deref().unwrap_or("A worker");
     let nobody = |text: String| Stop::new(Mark::NotNeeded, "", "Not delivered").says(text);
     let due = |text: String| Stop::new(Mark::Due, "", "Not delivered yet").says(text);
-    match run.progress.delivered_at {
+    match stop.delivered_at {
         Some(at) => {
-            let egress = match run.progress.egress_cut_at {
-                Some(cut) => format!("Egress cut at {}.", Moment::new(cut, now).clock_ms()),
-                None if run.state.is_over() => "When its egress was cut wasn’t noted.".to_owned(),
-                None => "Its egress isn’t known to be cut yet.".to_owned(),
-            };
-            Stop {
-                at: Some(Moment::new(at, now)),
-                plus: later(stop.at, at),
-                ..Stop::new(Mark::Done, "calm", "Delivered")
-            }
-            .says(format!("{worker} took it."))
-            .says(egress)
+            // Where an earlier wish had it cut, that is said there.
+            let told = run.earlier.iter().any(|wish| wish.delivered_at.is_some_and(|taken| taken < at))
+                && run.progress.egress_cut_at.is_some_and(|cut| cut < stop.at);
+            let step = took(run, stop, at, now);
+            if told { step } else { step.says(egress(run, now)) }
         }
         None if run.evidence.as_ref().is_some_and(|proof| proof.step == Step::NeverStarted) => {
             nobody("No worker had it: there was nobody to tell.".to_owned())
@@ -136,7 +173,7 @@ fn saved(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Option<Stop> {
         None if !run.is_saving() => nothing("No word of it came from its worker."),
         None if run.state == State::Lost => Stop::new(Mark::Due, "", "Work not saved")
             .says("Its worker is silent; what it saved isn’t known."),
-        None if run.progress.delivered_at.is_none() => {
+        None if run.delivered_at().is_none() => {
             Stop::new(Mark::Due, "", "Work not saved yet").says("It is saved before the first signal.")
         }
         None => {

@@ -109,7 +109,7 @@ fn show_run(
     let kept_waiting = frame.keeps_waiting();
     page::show(&RunPage {
         frame,
-        lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
+        lamp: Lamp::of_run(&run),
         since: since(&run, now),
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),

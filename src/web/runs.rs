@@ -1,7 +1,6 @@
 //! Runs: the list, and the form that starts one.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Form, fresh_token};
 use super::lamp::Lamp;
-use super::page::{Frame, Place, cursor, go_to, show, show_as};
+use super::page::{Frame, Place, cursor, go_to, show, show_again};
 use super::show::{self, Moment};
 use super::spent;
 use crate::clock;
@@ -94,7 +93,7 @@ impl Row {
             (None, None) => line.started_at.map(|started| ("started", Moment::new(started, now))),
         };
         Self {
-            lamp: Lamp::of(line.state, line.outcome, line.is_unconfirmed()),
+            lamp: Lamp::of_line(&line),
             asked: Moment::new(line.asked_at, now),
             last,
             cost: line.cost.map(spent::brief),
@@ -269,8 +268,7 @@ async fn form_page(
         retry_of: &filled.retry_of,
         problem,
     };
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &page)
+    show_again(problem, &page)
 }
 
 /// Starts a run. What can't be right comes back with everything that was typed.

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::Site;
 use super::error::Result;
 use super::fleet::Fleet;
-use super::lamp::Lamp;
+use super::lamp::{Axis, Lamp};
 use super::page::{self, Frame, Place, cursor};
 use super::show::{self, Moment};
 use super::stops;
@@ -202,6 +202,12 @@ fn handle(frame: &Frame, stop: &Stop, keepers: &[Keeper], now: OffsetDateTime) -
             at: Some(Moment::new(held.at, now)),
             text: format!("By {}. Nothing starts; new runs are taken in, and wait.", held.by),
         },
+        (None, Some((at, by))) if stop.hold_kept => Step {
+            done: true,
+            what: "Queue held before, and held on".to_owned(),
+            at: Some(Moment::new(*at, now)),
+            text: format!("Red handle left by {by}; the hold that stood before it stayed."),
+        },
         (None, Some((at, by))) => Step {
             done: true,
             what: "Queue held, and released again".to_owned(),
@@ -267,7 +273,11 @@ fn receipt(line: StopLine, now: OffsetDateTime) -> Receipt {
         Some(gap.map_or_else(|| "before".to_owned(), |gap| format!("+ {}", show::span(gap))))
     };
     Receipt {
-        lamp: Lamp::of(line.state, line.outcome, unconfirmed),
+        lamp: Lamp::of(
+            line.state,
+            line.outcome,
+            unconfirmed.then(|| Axis::of_stop(line.delivered_at.is_some())),
+        ),
         wished: line.wish_at.map(|at| Moment::new(at, now)),
         delivered: after(line.delivered_at),
         proven: after(line.confirmed_at),

@@ -11,7 +11,7 @@ use super::device::Device;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Form, Why};
-use super::lamp::Lamp;
+use super::lamp::{Axis, Lamp};
 use super::page::{Frame, Place, cursor, go_to, show};
 use super::pick::{Asked, Question, known, selected};
 use super::show::Moment;
@@ -153,12 +153,13 @@ pub(crate) fn what(stop: &Stop) -> String {
 /// The lamp of a whole stop: proven, or not yet.
 pub(crate) fn lamp(counts: &StopCounts, written: bool) -> Lamp {
     if written && counts.unproven() == 0 {
-        let over = Lamp::of(State::Ended, Some(Outcome::Succeeded), false);
-        return Lamp { word: "Proven over", tone: "go", ..over };
+        let over = Lamp::of(State::Ended, Some(Outcome::Succeeded), None);
+        return Lamp { word: "Over", tone: "go", ..over };
     }
-    let lamp = Lamp { beside: None, ..Lamp::of(State::Running, None, true) };
+    let axis = Axis::of_stop(counts.delivered > 0);
+    let lamp = Lamp { axis, beside: None, ..Lamp::of(State::Running, None, Some(axis)) };
     match (counts.unconfirmed + counts.pending, counts.lost) {
-        (0, 1..) if written => Lamp { beside: None, ..Lamp::of(State::Lost, None, false) },
+        (0, 1..) if written => Lamp::of(State::Lost, None, None),
         _ => Lamp { word: "Unconfirmed", ..lamp },
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use super::fleet::Fleet;
 use super::form::Form;
 use super::glance::Within;
 use super::lamp::Lamp;
-use super::page::{Frame, Place, go_to, show_as};
+use super::page::{Frame, Place, go_to, show_again};
 use super::run::{DOING_TAIL, doing, since};
 use super::show::{self, Moment};
 use super::spent;
@@ -152,12 +151,11 @@ async fn confirm_page(
     let (run, events, frame) = (run?, events?, frame?);
     let work = look(site, by, &run).await;
     let now = clock::now();
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(
-        status,
+    show_again(
+        problem,
         &ConfirmPage {
             frame,
-            lamp: Lamp::of(run.state, run.outcome, run.is_unconfirmed()),
+            lamp: Lamp::of_run(&run),
             since: since(&run, now),
             spent: spent::of_run(&run),
             within: doing(&run, &events, now).map(|doing| Within::new(&run, &doing, now)),

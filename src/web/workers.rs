@@ -79,7 +79,7 @@ fn card(worker: Worker, held: &[RunLine], now: time::OffsetDateTime) -> Card {
     let runs: Vec<(Lamp, RunLine)> = held
         .iter()
         .filter(|run| run.worker.as_deref() == Some(&worker.name))
-        .map(|run| (Lamp::of(run.state, run.outcome, run.is_unconfirmed()), run.clone()))
+        .map(|run| (Lamp::of_line(run), run.clone()))
         .collect();
     let named = runs.iter().filter(|(_, run)| run.state.is_held()).count() as i64;
     Card {

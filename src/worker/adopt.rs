@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Worker;
+use super::roster::Wish;
 use super::supervise::Job;
 use crate::db::{self, Held};
 
@@ -14,7 +15,7 @@ pub(super) async fn adopt(worker: &Arc<Worker>, held: &Held) -> db::Result<()> {
     let (run, asked) = (held.run, Instant::now());
     if let Some(adopted) = worker.parts.db.adopt(&worker.place(), run).await? {
         tracing::info!(%run, fence = adopted.lease.fence(), "adopted");
-        let stop = adopted.stop.map(|mode| (mode, held.save));
+        let stop = adopted.stop.map(|mode| Wish::found(mode, adopted.saves, held.save));
         worker.supervise(Job::adopted(adopted), stop, asked);
     }
     Ok(())

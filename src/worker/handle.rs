@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::roster::Wish;
 use super::{POLL, Worker};
 use crate::db;
 use crate::gate::Gate;
@@ -102,8 +103,8 @@ async fn look(worker: &Worker) -> db::Result<()> {
 /// Gives an order for each wish; what else there is to compare waits for [`Worker::catch_up`].
 async fn give_orders(worker: &Worker) -> db::Result<()> {
     for run in worker.parts.db.held_by(&worker.place()).await?.iter().filter(|run| !run.lost) {
-        if let Some(mode) = run.stop {
-            worker.roster.wish(run.run, mode, run.save);
+        if let Some(wish) = Wish::of(run) {
+            worker.roster.wish(run.run, wish);
         }
     }
     Ok(())

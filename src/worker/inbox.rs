@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::Worker;
 use super::look;
+use super::roster::Wish;
 use crate::queue::{Command, Notice, Unavailable};
 
 /// Between two tries of a Redis that doesn't answer.
@@ -32,8 +33,8 @@ async fn obey(worker: &Arc<Worker>) -> Result<(), Unavailable> {
         for letter in &letters {
             // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
             match letter.command {
-                Some(Command::Stop(run, mode)) => _ = worker.roster.wish(run, mode, false),
-                Some(Command::SaveAndStop(run, mode)) => _ = worker.roster.wish(run, mode, true),
+                Some(Command::Stop(run, mode)) => _ = worker.roster.wish(run, Wish::told(mode, false)),
+                Some(Command::SaveAndStop(run, mode)) => _ = worker.roster.wish(run, Wish::told(mode, true)),
                 Some(Command::Look(run)) => look::begin(worker, run),
                 None => {}
             }

@@ -43,7 +43,7 @@ use crate::gate::Upstream;
 use crate::model::run::{LadderTimes, RunId, StopMode};
 use crate::model::worker::Place;
 use crate::queue::{Notice, Queue};
-use roster::{Order, Roster};
+use roster::{Order, Roster, Wish};
 use supervise::Job;
 use verdict::Cause;
 
@@ -357,11 +357,11 @@ impl Worker {
         db.explain_waiting(Some("Every worker is busy.")).await
     }
 
-    /// Supervises a run; `stop` is the wish that it comes with, and whether its work is to be saved first.
-    fn supervise(self: &Arc<Self>, job: Job, stop: Option<(StopMode, bool)>, asked: Instant) {
+    /// Supervises a run; `stop` is the wish that it comes with.
+    fn supervise(self: &Arc<Self>, job: Job, stop: Option<Wish>, asked: Instant) {
         let orders = self.roster.enter(job.lease(), asked);
-        if let Some((mode, save)) = stop {
-            self.roster.wish(job.lease().run(), mode, save);
+        if let Some(wish) = stop {
+            self.roster.wish(job.lease().run(), wish);
         }
         let worker = Arc::clone(self);
         self.supervisors.spawn(async move { supervise::supervise(&worker, job, orders).await });
@@ -376,8 +376,8 @@ impl Worker {
         let held = self.parts.db.held_by(&self.place()).await?;
         self.heard();
         for run in held.iter().filter(|run| !run.lost) {
-            if let Some(mode) = run.stop {
-                self.roster.wish(run.run, mode, run.save);
+            if let Some(wish) = Wish::of(run) {
+                self.roster.wish(run.run, wish);
             }
         }
         for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::errands::Errands;
 use super::verdict::Cause;
-use crate::db::Lease;
+use crate::db::{Held, Lease};
 use crate::model::run::{RunId, StopMode};
+use crate::model::wish::Weight;
 
 /// An order to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +20,40 @@ pub(super) struct Order {
     pub(super) mode: StopMode,
     /// Why it began.
     pub(super) cause: Cause,
-    /// Whether somebody wishes it, be it from the beginning or since.
-    pub(super) wished: bool,
+    /// The heaviest wish for it, be it from the beginning or since; none while nobody has wished it.
+    pub(super) wished: Option<Weight>,
 }
 
 impl Order {
+    /// An order that nobody has wished.
     pub(super) fn new(mode: StopMode, cause: Cause) -> Self {
-        Self { mode, cause, wished: cause == Cause::Wish }
+        Self { mode, cause, wished: None }
+    }
+}
+
+/// A wish to stop, as it reaches the worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    mode: StopMode,
+    weight: Weight,
+    /// Whether the work is still to be saved before the first signal.
+    save: bool,
+}
+
+impl Wish {
+    /// One that a command tells.
+    pub(super) fn told(mode: StopMode, save: bool) -> Self {
+        Self { mode, weight: Weight::of(mode, save), save }
+    }
+
+    /// One that Postgres holds, of which the saving may be done.
+    pub(super) fn found(mode: StopMode, saves: bool, save: bool) -> Self {
+        Self { mode, weight: Weight::of(mode, saves), save }
+    }
+
+    /// The one that Postgres holds for a run, if there is one.
+    pub(super) fn of(held: &Held) -> Option<Self> {
+        held.stop.map(|mode| Self::found(mode, held.saves, held.save))
     }
 }
 
@@ -90,7 +118,7 @@ impl Roster {
             }
             Some(held) => {
                 let before = *held;
-                held.wished |= order.wished;
+                held.wished = held.wished.max(order.wished);
                 if order.mode == StopMode::Force {
                     held.mode = StopMode::Force;
                 }
@@ -100,9 +128,9 @@ impl Roster {
         true
     }
 
-    /// Takes a wish to stop in; `save` wants the work saved before the first signal. What was being saved is left when
-    /// it is wished by force and without.
-    pub(super) fn wish(&self, run: RunId, mode: StopMode, save: bool) -> bool {
+    /// Takes a wish to stop in. What was being saved is left when it is wished by force and without.
+    pub(super) fn wish(&self, run: RunId, wish: Wish) -> bool {
+        let Wish { mode, weight, save } = wish;
         if let Some(entry) = self.runs().get(&run) {
             if entry.orders.borrow().is_none() {
                 entry.errands.save(save);
@@ -110,7 +138,7 @@ impl Roster {
                 entry.errands.save(false);
             }
         }
-        self.order(run, Order::new(mode, Cause::Wish))
+        self.order(run, Order { mode, cause: Cause::Wish, wished: Some(weight) })
     }
 
     /// The run is in this container.

@@ -25,6 +25,21 @@ pub enum Cause {
     StopAll,
 }
 
+impl Cause {
+    /// Why a worker began to stop a run though nobody had wished that; none for a wish.
+    pub fn unasked(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Wish => return None,
+            Self::TimeLimit => "Its agent's time limit was reached.",
+            Self::Lingered => "It didn't exit after its result.",
+            Self::CutOff => "Its worker couldn't reach Postgres to renew the lease.",
+            Self::LeaseGone => "Its worker had lost the lease.",
+            Self::Shutdown => "Its worker was shut down.",
+            Self::StopAll => "`signalbox stop-all` was here while it was being started.",
+        })
+    }
+}
+
 /// What is known when a container is over.
 #[derive(Debug, Clone, Default)]
 pub struct Known<'a> {
@@ -63,7 +78,7 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         }
         return Verdict { outcome, reason, step: Step::ByItself };
     };
-    if succeeded {
+    if succeeded && cause == Cause::Wish {
         let reason = "Finished its work, although it was being stopped.".to_owned();
         return Verdict { outcome: Outcome::Succeeded, reason, step: Step::ByItself };
     }
@@ -74,6 +89,8 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         ),
         Cause::Wish => (Outcome::Terminated, format!("Stopped by {}.", signal.name())),
         Cause::Lingered => lingered(known),
+        // It lived on after its success until its worker's signal: its outcome stays, and the stop is told.
+        _ if succeeded => (Outcome::Succeeded, lived_on(cause)),
         Cause::TimeLimit => (Outcome::TimedOut, "Its agent's time limit was reached.".to_owned()),
         Cause::CutOff => (
             Outcome::Failed,
@@ -92,6 +109,12 @@ fn stop_all(known: &Known<'_>) -> Option<String> {
     let here = || "Stopped: `signalbox stop-all` was here while it was being started.".to_owned();
     let said = known.stop_all.as_deref().map(text::inert_line);
     said.or_else(|| (known.cause == Some(Cause::StopAll)).then(here))
+}
+
+/// Of a run that had printed its success, and was stopped unasked.
+fn lived_on(cause: Cause) -> String {
+    let why = cause.unasked().unwrap_or_default();
+    format!("Finished its work, but lived on and was stopped. {why}")
 }
 
 /// The work was over; what was stopped is what it left behind.
@@ -190,6 +213,24 @@ mod tests {
         };
         assert_eq!(judge(exit(0), &known).outcome, Outcome::Succeeded);
         assert_eq!(judge(exit(1), &known).outcome, Outcome::Terminated);
+    }
+
+    #[test]
+    fn what_lived_on_after_its_success_and_exits_0_on_sigint_was_stopped_all_the_same() {
+        let good = result(true, "done");
+        let judged = |cause, delivered| {
+            judge(exit(0), &Known { result: Some(&good), cause: Some(cause), delivered, ..Known::default() })
+        };
+        for (cause, said) in
+            [(Cause::Lingered, "didn't exit after its result"), (Cause::TimeLimit, "time limit was reached")]
+        {
+            let stopped = judged(cause, Some(Signal::Int));
+            assert_eq!((stopped.outcome, stopped.step), (Outcome::Succeeded, Step::Sigint), "{cause:?}");
+            assert!(stopped.reason.contains(said) && stopped.reason.contains("was stopped"), "{stopped:?}");
+            let first = judged(cause, None);
+            assert_eq!((first.outcome, first.step), (Outcome::Succeeded, Step::ByItself), "{cause:?}");
+            assert_eq!(first.reason, "Finished its work.");
+        }
     }
 
     #[test]

@@ -154,11 +154,11 @@ async fn a_time_limit_isnt_told_as_the_delivery_of_a_wish_that_came_later() {
     let _worker = fleet.worker_with(parts).await;
     let run = fleet.start("x").await;
     let cut = fleet.until(run, "being stopped", |run| run.progress.egress_cut_at.is_some()).await;
-    assert_eq!(cut.progress.delivered_at, None, "nobody has wished anything");
+    assert_eq!(cut.delivered_at(), None, "nobody has wished anything");
     fleet.stop(run, StopMode::Force).await;
     let over = fleet.until_over(run).await;
-    let wished = over.stop.unwrap().at;
-    assert!(over.progress.delivered_at.unwrap() >= wished && over.progress.egress_cut_at.unwrap() < wished);
+    let wished = over.stop.as_ref().unwrap().at;
+    assert!(over.delivered_at().unwrap() >= wished && over.progress.egress_cut_at.unwrap() < wished);
     assert_eq!(over.outcome, Some(Outcome::TimedOut));
 }
 

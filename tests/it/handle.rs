@@ -142,7 +142,7 @@ async fn a_worker_that_comes_back_while_it_is_pulled_opens_no_gate() {
     let _again = fleet.worker("w1").await;
     assert!(answered(&fleet.app, "w1").await, "it asks before it does anything else");
     let fence = fleet.run(run).await.fence;
-    fleet.until(run, "adopted", |run| run.fence > fence || run.progress.delivered_at.is_some()).await;
+    fleet.until(run, "adopted", |run| run.fence > fence || run.delivered_at().is_some()).await;
     assert!(!gate.exists());
     fleet.engine.silent(false);
     fleet.until_over(run).await;
@@ -169,4 +169,36 @@ async fn everything_is_taken_in_and_what_is_lost_must_be_accepted() {
     let detail: String = detail.await.unwrap().get(0);
     assert_eq!(detail, format!("stop {stop}, although unproven: runs {lost}"));
     assert_ne!(pull(&ada).await, stop, "with gates open again the handle can be pulled again");
+}
+
+#[tokio::test]
+async fn a_hold_that_stood_before_the_pull_stands_after_the_handle_is_left() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    assert_eq!(ada.post("/hold", &[("reason", "deploying")]).await.status, 303);
+    let stop = pull(&ada).await;
+    assert_eq!(ada.post("/handle/gates", &[]).await.status, 303);
+    // Pulled again before it was left, it is the same hold.
+    let again = pull(&ada).await;
+    assert_ne!(again, stop);
+    assert_eq!(ada.post("/handle/gates", &[]).await.status, 303);
+    let leave = ada.get("/handle/leave").await;
+    assert!(leave.body.contains("It stays held.") && leave.body.contains("Leave the red handle</button>"));
+    assert_eq!(ada.post("/handle/queue", &[]).await.status, 303);
+    let page = ada.get("/").await;
+    assert!(page.body.contains("The queue is held.") && page.body.contains("“deploying”"), "{}", page.body);
+    assert!(page.body.contains("href=\"/hold\""), "{}", page.body);
+    assert_eq!((count(&app, "red handle left").await, count(&app, "queue released").await), (1, 0));
+    assert!(ada.get(&format!("/stops/{again}")).await.body.contains("held on"));
+    assert_eq!(ada.post("/hold/release", &[]).await.status, 303);
+    assert!(!ada.get("/").await.body.contains("The queue is held."));
+
+    // Its own hold goes with it, also when it was pulled twice.
+    for _ in 0..2 {
+        pull(&ada).await;
+        assert_eq!(ada.post("/handle/gates", &[]).await.status, 303);
+    }
+    assert_eq!(ada.post("/handle/queue", &[]).await.status, 303);
+    assert!(!ada.get("/").await.body.contains("The queue is held."));
+    assert_eq!((count(&app, "red handle left").await, count(&app, "queue released").await), (1, 2));
 }

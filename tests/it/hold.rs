@@ -112,7 +112,12 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing() {
         assert!(page.body.contains(said), "{said} isn't in {}", page.body);
     }
     assert_eq!(fleet.run(waits).await.state, State::Queued);
-    assert!(ada.get(&format!("/runs/{waits}")).await.body.contains("is drained: none takes runs."));
+    assert!(
+        ada.get(&format!("/runs/{waits}"))
+            .await
+            .body
+            .contains("No worker takes runs: each is drained or silent.")
+    );
     fleet.engine.exit(runs_on.0, 0);
     fleet.until_over(runs_on).await;
     assert!(!can_claim(&fleet).await);
@@ -121,4 +126,31 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing() {
     assert_eq!(fleet.until_running(waits).await.worker.as_deref(), Some("w2"), "others take it");
     assert_eq!(ada.post("/workers/w1/undrain", &[]).await.status, 303);
     assert!(!ada.get("/workers").await.body.contains("is drained"));
+}
+
+#[tokio::test]
+async fn a_drained_worker_stands_in_red_also_when_it_is_silent_and_while_the_handle_is_pulled() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    assert!(!ada.get("/").await.body.contains("drained"));
+    assert_eq!(ada.post("/workers/arm-1/drain", &[]).await.status, 303);
+    let silent = "update workers set heard_at = now() - interval '1 hour'";
+    sqlx::query(silent).execute(app.sql()).await.unwrap();
+    let strip = async |says: &str| {
+        until(says, async || {
+            let page = ada.get("/workers").await.body;
+            page.contains("<b>One worker is drained.</b>") && page.contains(says)
+        })
+        .await;
+    };
+    strip("Nobody takes runs.").await;
+    sample::worker(&app, "arm-2", 0).await;
+    strip("Others take runs.").await;
+    assert_eq!(ada.post("/handle", &[]).await.status, 303);
+    strip("The red handle is pulled.").await;
+    let pulled = ada.get("/workers").await.body;
+    assert!(!pulled.contains("take runs.") && !pulled.contains("Nobody takes"), "nothing starts anyway");
+    assert_eq!(ada.post("/workers/arm-1/undrain", &[]).await.status, 303);
+    assert!(!ada.get("/").await.body.contains("is drained"));
 }

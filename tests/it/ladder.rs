@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use signalbox::clock;
 use signalbox::engine::Engine;
-use signalbox::model::run::{Cgroup, Outcome, Run, State, Step, StopMode};
+use signalbox::model::run::{Cgroup, LadderTimes, Outcome, Run, RunId, State, Step, StopMode, StopProgress};
 use signalbox::model::work::NewStop;
 use tokio::time::Instant;
 
-use crate::fleet::{Fleet, until};
+use crate::fleet::{Fleet, Working, until};
 use crate::scripted::Script;
 
+const DONE: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1}"#;
 const FLUSHED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.5,"num_turns":4}"#;
 
 #[tokio::test]
@@ -22,11 +24,11 @@ async fn sigint_lets_the_cli_flush_its_result() {
     fleet.until_running(run).await;
     fleet.stop(run, StopMode::Graceful).await;
     let over = fleet.until_over(run).await;
-    let evidence = over.evidence.unwrap();
+    let evidence = over.evidence.clone().unwrap();
     assert_eq!((over.outcome, evidence.step), (Some(Outcome::Terminated), Step::Sigint));
     assert_eq!((over.numbers.cost_usd, over.numbers.turns), (Some(0.5), Some(4)));
-    assert!(evidence.confirmed_at >= over.stop.unwrap().at);
-    assert!(over.progress.delivered_at.is_some() && over.progress.egress_cut_at.is_some());
+    assert!(evidence.confirmed_at >= over.stop.as_ref().unwrap().at);
+    assert!(over.delivered_at().is_some() && over.progress.egress_cut_at.is_some());
 }
 
 #[tokio::test]
@@ -121,6 +123,7 @@ async fn a_queued_run_never_starts() {
 #[tokio::test]
 async fn a_stop_wished_twice_is_one_wish_and_one_audit_row_a_click() {
     let fleet = Fleet::new().await;
+    fleet.engine.script(Script { ignores: BTreeSet::from(["SIGINT", "SIGTERM"]), ..Script::default() });
     let run = fleet.start("x").await;
     // Nobody obeys before all has been wished.
     fleet.claim("w1").await;
@@ -169,10 +172,11 @@ async fn a_hanging_engine_holds_up_neither_the_gate_nor_the_hosts_own_kill() {
     let noted = |run: &Run| run.progress.host_killed_at.is_some() && run.progress.trouble.is_some();
     let between = fleet.until(run, "noted", noted).await;
     assert!(between.is_unconfirmed() && between.outcome.is_none() && between.evidence.is_none());
-    let wished = between.stop.unwrap().at;
+    let stop = between.stop.unwrap();
+    let wished = stop.at;
     let cut = between.progress.egress_cut_at.unwrap();
     assert!(cut - wished < time::Duration::SECOND, "the gate closed {} later", cut - wished);
-    assert_eq!(between.progress.delivered_to.as_deref(), Some("w1"));
+    assert_eq!(stop.delivered_to.as_deref(), Some("w1"));
     fleet.engine.hangs(false);
     let over = fleet.until_over(run).await;
     let evidence = over.evidence.unwrap();
@@ -213,11 +217,8 @@ async fn what_outlives_the_engines_report_is_killed_before_the_end_is_written() 
 #[tokio::test]
 async fn a_run_that_lives_on_after_its_result_is_stopped_and_marked_and_noted() {
     let fleet = Fleet::new().await;
-    let result = r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1}"#;
-    fleet.engine.script(Script { prints: vec![result.to_owned()], ..Script::default() });
-    let mut parts = fleet.parts("w1");
-    parts.times.ladder.as_mut().unwrap().linger = Duration::from_millis(600);
-    let _worker = fleet.worker_with(parts).await;
+    fleet.engine.script(Script { prints: vec![DONE.to_owned()], ..Script::default() });
+    let _worker = impatient(&fleet).await;
     let run = fleet.start("x").await;
     let over = fleet.until_over(run).await;
     assert_eq!((over.outcome, over.stop), (Some(Outcome::Succeeded), None));
@@ -225,13 +226,112 @@ async fn a_run_that_lives_on_after_its_result_is_stopped_and_marked_and_noted() 
     assert_eq!(over.evidence.unwrap().step, Step::Sigint);
     let lasted = over.ended_at.unwrap() - over.started_at.unwrap();
     assert!(lasted >= time::Duration::milliseconds(500), "{lasted}");
-    let noted: Vec<(String, String)> =
-        sqlx::query_as("select who, what from audit where run_id = $1 and what <> 'run started'")
-            .bind(run.0)
-            .fetch_all(fleet.app.sql())
-            .await
-            .unwrap();
-    assert_eq!(noted, [("worker w1".to_owned(), "stopped by itself".to_owned())]);
+    assert_eq!(audit(&fleet, run).await, [LINGERED]);
+}
+
+/// A worker that waits 600 ms after a result.
+async fn impatient(fleet: &Fleet) -> Working {
+    let mut parts = fleet.parts("w1");
+    parts.times.ladder.as_mut().unwrap().linger = Duration::from_millis(600);
+    fleet.worker_with(parts).await
+}
+
+const LINGERED: &str = "worker w1: stopped by itself: It didn't exit after its result.";
+
+/// What the audit says of a run, but for its start.
+async fn audit(fleet: &Fleet, run: RunId) -> Vec<String> {
+    let rows = sqlx::query_scalar(
+        "select concat_ws(': ', who, what, detail) from audit where run_id = $1 and what <> 'run started' order by id",
+    );
+    rows.bind(run.0).fetch_all(fleet.app.sql()).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_that_answers_its_workers_sigint_with_0_is_marked_and_noted_all_the_same() {
+    let fleet = Fleet::new().await;
+    fleet.engine.script(Script { prints: vec![DONE.to_owned()], interrupted: Some(0), ..Script::default() });
+    let _worker = impatient(&fleet).await;
+    let run = fleet.start("x").await;
+    let over = fleet.until_over(run).await;
+    let evidence = over.evidence.unwrap();
+    assert_eq!((over.outcome, evidence.step), (Some(Outcome::Succeeded), Step::Sigint));
+    assert_eq!(evidence.exit_code, Some(0));
+    assert!(over.reason.unwrap().contains("didn't exit after its result, and was stopped"));
+    assert_eq!(audit(&fleet, run).await, [LINGERED]);
+    let ada = fleet.app.superuser().await;
+    let page = ada.get(&format!("/runs/{}", run.0)).await;
+    assert!(
+        page.body.contains("Its worker stopped it") && page.body.contains("after SIGINT"),
+        "{}",
+        page.body
+    );
+
+    let by_itself = fleet.start("y").await;
+    fleet.until_running(by_itself).await;
+    fleet.engine.exit(by_itself.0, 0);
+    let over = fleet.until_over(by_itself).await;
+    assert_eq!(over.evidence.unwrap().step, Step::ByItself);
+    assert!(audit(&fleet, by_itself).await.is_empty(), "nobody stopped it");
+}
+
+#[tokio::test]
+async fn one_that_passes_its_time_limit_and_exits_0_says_that_it_was_stopped() {
+    let fleet = Fleet::new().await;
+    sqlx::query("update agents set time_s = 1").execute(fleet.app.sql()).await.unwrap();
+    fleet.engine.script(Script { interrupted: Some(0), last_words: Some(DONE.into()), ..Script::default() });
+    let _worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Succeeded), Step::Sigint));
+    assert!(over.reason.unwrap().contains("was stopped. Its agent's time limit was reached."));
+    let noted = "worker w1: stopped by itself: Its agent's time limit was reached.";
+    assert_eq!(audit(&fleet, run).await, [noted]);
+}
+
+#[tokio::test]
+async fn a_stop_that_a_worker_began_by_itself_is_noted_once_whatever_comes_of_it() {
+    let fleet = Fleet::new().await;
+    let ignores = BTreeSet::from(["SIGINT", "SIGTERM"]);
+    fleet.engine.script(Script { prints: vec![DONE.to_owned()], ignores, ..Script::default() });
+    let mut parts = fleet.parts("w1");
+    let patient = Duration::from_secs(60);
+    parts.times.ladder =
+        Some(LadderTimes { linger: Duration::from_millis(300), sigint: patient, ..LadderTimes::default() });
+    let _worker = fleet.worker_with(parts).await;
+    let [wished, vanished, ended] = [fleet.start("x").await, fleet.start("y").await, fleet.start("z").await];
+    for run in [wished, vanished, ended] {
+        fleet.until(run, "on the first rung", |run| run.progress.step == Some(Step::Sigint)).await;
+        assert_eq!(audit(&fleet, run).await, [LINGERED], "while it is being stopped");
+    }
+    fleet.stop(wished, StopMode::Force).await;
+    fleet.engine.vanish(vanished.0);
+    fleet.engine.exit(ended.0, 3);
+    assert_eq!(fleet.until_over(wished).await.evidence.unwrap().step, Step::Sigkill);
+    assert_eq!(audit(&fleet, wished).await, [LINGERED, "ada: stop wished: force"], "a wish came after it");
+    assert_eq!(fleet.until_over(vanished).await.evidence.unwrap().step, Step::Absent);
+    assert_eq!(audit(&fleet, vanished).await, [LINGERED]);
+    fleet.until_over(ended).await;
+    assert_eq!(audit(&fleet, ended).await, [LINGERED]);
+}
+
+#[tokio::test]
+async fn a_new_life_forgets_no_rung_before_it_has_tried_one() {
+    let fleet = Fleet::new().await;
+    let run = fleet.start("x").await;
+    let lease = fleet.claim("w1").await;
+    let db = &fleet.app.worker_db;
+    let tried =
+        |step| StopProgress { step: Some(step), step_at: Some(clock::now()), ..StopProgress::default() };
+    db.progress(&lease, &tried(Step::Sigterm)).await.unwrap();
+    let noted = fleet.run(run).await.progress;
+    let next = db.adopt(&fleet.place("w1"), run).await.unwrap().unwrap();
+    assert_eq!(next.step, Some(Step::Sigterm));
+    let first = StopProgress { egress_cut_at: Some(clock::now()), ..StopProgress::default() };
+    db.progress(&next.lease, &first).await.unwrap();
+    let kept = fleet.run(run).await.progress;
+    assert_eq!((kept.step, kept.step_at), (Some(Step::Sigterm), noted.step_at));
+    db.progress(&next.lease, &tried(Step::Sigkill)).await.unwrap();
+    assert_eq!(fleet.run(run).await.progress.step, Some(Step::Sigkill));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod app;
 mod audit;
 mod cli;
 mod crashes;
+mod earlier;
 mod events;
 mod faults;
 mod fleet;

@@ -83,6 +83,12 @@ async fn fill(app: &TestApp) -> Vec<i64> {
              work_trouble = $1",
     );
     change.bind(&worst).execute(app.sql()).await.unwrap();
+    let earlier = sqlx::query(
+        "insert into earlier_wishes (run_id, at, mode, by_name, reason, device, save, delivered_at, delivered_to)
+         select id, wish_at - interval '1 s', 'graceful', $1, $1, $1, true, wish_at - interval '900 ms', $1
+         from runs where wish = 'stop'",
+    );
+    earlier.bind(&worst).execute(app.sql()).await.unwrap();
     let saved = sqlx::query(
         "insert into saved_work (run_id, patch, files, unpushed, trouble)
          select id, convert_to($1, 'UTF8'), 1, 1, $1 from runs where state <> 'queued'",

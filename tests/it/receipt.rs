@@ -213,3 +213,80 @@ async fn two_axes_are_never_one_word() {
         }
     }
 }
+
+/// What a list says of a run, axis by axis: `[("is", "Running"), ("wished", "stop unconfirmed")]`.
+fn axes(row: &str) -> Vec<(String, String)> {
+    let parts = row.split("<span class=\"axis\">").skip(1);
+    let text = |html: &str| html.split('>').nth(1).unwrap().split('<').next().unwrap().to_owned();
+    parts
+        .map(|part| {
+            let (axis, rest) = part.split_once("</span>").unwrap();
+            (axis.to_owned(), text(rest))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_status_in_a_list_says_which_axis_it_speaks_of() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let starting = [("state", "'starting'"), ("started_at", "null")];
+    let starting: Vec<_> = RUNNING
+        .iter()
+        .filter(|(name, _)| *name != "state" && *name != "started_at")
+        .copied()
+        .chain(starting)
+        .collect();
+    let taken = [("delivered_at", "now()"), ("delivered_to", "'arm-1'")];
+    let stop = |axis: &'static str| Some((axis, "stop unconfirmed"));
+    type Said = (&'static str, &'static str);
+    let cases: Vec<(Vec<Said>, Said, Option<Said>)> = vec![
+        (vec![], ("is", "Queued"), None),
+        (starting, ("is", "Starting"), None),
+        (RUNNING.to_vec(), ("is", "Running"), None),
+        (LOST.to_vec(), ("is", "Lost"), None),
+        ([RUNNING, STOP].concat(), ("is", "Running"), stop("wished")),
+        ([RUNNING, STOP, &taken].concat(), ("is", "Running"), stop("delivered")),
+        ([LOST, STOP].concat(), ("is", "Lost"), stop("wished")),
+        (ended("'succeeded'"), ("proven", "Succeeded"), None),
+        (ended("'failed'"), ("proven", "Failed"), None),
+        (ended("'terminated'"), ("proven", "Terminated"), None),
+        (ended("'timed_out'"), ("proven", "Timed out"), None),
+        (ended("'over_budget'"), ("proven", "Over budget"), None),
+    ];
+    let mut runs = Vec::new();
+    for (columns, ..) in &cases {
+        runs.push(sample::run(&app, columns).await);
+    }
+    let list = ada.get("/").await.body;
+    let ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
+    let question = ada.get(&format!("/stops/new?run={}", ids.join("&run="))).await.body;
+    let workers = ada.get("/workers").await.body;
+    for (run, (columns, is, beside)) in runs.iter().zip(&cases) {
+        let expected: Vec<(String, String)> =
+            [Some(*is), *beside].into_iter().flatten().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let row = list.split(&format!("data-run=\"{run}\"")).nth(1).unwrap().split("</li>").next().unwrap();
+        assert_eq!(axes(row), expected, "{columns:?}");
+        let page = ada.get(&format!("/runs/{run}")).await.body;
+        let bar = page.split("class=\"runbar").nth(1).unwrap().split("</div>").next().unwrap();
+        assert_eq!(axes(bar), expected, "{columns:?}");
+        let line = |page: &str| {
+            let line = page.split(&format!("<a href=\"/runs/{run}\">")).nth(1)?.split("</li>").next()?;
+            Some(axes(line))
+        };
+        if is.0 == "is" {
+            assert_eq!(line(&question), Some(expected.clone()), "{columns:?}");
+        }
+        if is.0 == "is" && is.1 != "Queued" {
+            assert_eq!(line(&workers), Some(expected), "{columns:?}");
+        }
+    }
+    assert_eq!(ada.post("/handle", &[]).await.status, 303);
+    for page in ["/stops/1", "/handle/leave", "/stops"] {
+        let page = ada.get(page).await.body;
+        let words = page.matches("class=\"word").count();
+        let said = axes(&page);
+        assert!(words > 0 && said.len() >= words, "{words} {said:?}");
+    }
+}

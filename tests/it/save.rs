@@ -111,7 +111,7 @@ async fn a_stop_goes_on_when_saving_takes_too_long_and_leases_go_on_meanwhile() 
     let run = running(&fleet).await;
     let began = Instant::now();
     fleet.save_and_stop(run, StopMode::Force).await;
-    let saving = fleet.until(run, "saving", |run| run.progress.delivered_at.is_some()).await;
+    let saving = fleet.until(run, "saving", |run| run.delivered_at().is_some()).await;
     assert!(saving.progress.egress_cut_at.is_some(), "the gate is closed before anything is saved");
     assert!(saving.is_saving() && fleet.engine.signals(run.0).is_empty());
     let lease = saving.lease_until;
@@ -134,7 +134,7 @@ async fn force_without_saving_does_not_wait_for_what_is_being_saved() {
     for first in [StopMode::Graceful, StopMode::Force] {
         let run = running(&fleet).await;
         fleet.save_and_stop(run, first).await;
-        fleet.until(run, "saving", |run| run.progress.delivered_at.is_some()).await;
+        fleet.until(run, "saving", |run| run.delivered_at().is_some()).await;
         // The same wish again changes nothing.
         fleet.save_and_stop(run, first).await;
         assert!(fleet.run(run).await.is_saving() && fleet.engine.signals(run.0).is_empty());
@@ -160,7 +160,7 @@ async fn a_worker_that_is_cut_off_does_not_go_on_saving() {
     let worker = fleet.worker_at(parts, &wire.url(&fleet.app.database_url), &redis).await;
     let run = running(&fleet).await;
     fleet.save_and_stop(run, StopMode::Graceful).await;
-    fleet.until(run, "saving", |run| run.progress.delivered_at.is_some()).await;
+    fleet.until(run, "saving", |run| run.delivered_at().is_some()).await;
     wire.set(Wire::Cut);
     let began = Instant::now();
     until("stopped by itself", async || fleet.engine.alive().is_empty()).await;
@@ -178,7 +178,7 @@ async fn what_ends_while_it_is_saved_keeps_its_own_outcome() {
     let _worker = fleet.worker("w1").await;
     let run = running(&fleet).await;
     fleet.save_and_stop(run, StopMode::Graceful).await;
-    fleet.until(run, "saving", |run| run.progress.delivered_at.is_some()).await;
+    fleet.until(run, "saving", |run| run.delivered_at().is_some()).await;
     fleet.engine.exit(run.0, 3);
     let over = fleet.until_over(run).await;
     assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::ByItself));

@@ -25,6 +25,8 @@ pub(crate) struct Script {
     pub(crate) exits: Option<i64>,
     /// Signals that change nothing.
     pub(crate) ignores: BTreeSet<&'static str>,
+    /// The code that it exits with when SIGINT ends it; 1 unless said otherwise.
+    pub(crate) interrupted: Option<i64>,
     /// What it prints when SIGINT ends it.
     pub(crate) last_words: Option<String>,
 }
@@ -365,7 +367,7 @@ impl Engine for Scripted {
             container.log.push(signal.name().to_owned());
             if !container.script.ignores.contains(signal.name()) {
                 let code = match signal {
-                    Signal::Int => 1,
+                    Signal::Int => container.script.interrupted.unwrap_or(1),
                     Signal::Term => 143,
                     Signal::Kill => 137,
                 };

@@ -315,4 +315,6 @@ async fn one_forms_token_is_nobody_elses_stop() {
     let again = app.db.stop_many(&by, &Target::Selected(vec![RunId(run)]), &click).await.unwrap();
     assert_eq!((first.fresh, again.fresh, again.stop), (true, false, first.stop));
     assert_eq!(audited(&app, "stop wished").await.len(), 1);
+    assert_eq!(audited(&app, "stop of many wished").await.len(), 1);
+    assert_eq!(audited(&app, "stop of many wished again").await, [format!("stop {}", first.stop)]);
 }

@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 
 use super::{Mark, Stop, later};
-use crate::model::run::{Cgroup, Evidence, Outcome, Run, Step, StopWish};
+use crate::model::run::{Cgroup, Evidence, Outcome, Run, Step};
+use crate::model::wish::StopWish;
 use crate::web::show::{self, Moment};
 
 pub(super) fn proven(
@@ -94,7 +95,7 @@ pub(super) fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Sto
             Some(at) => format!("Last attempt: {what} at {}, {}.", at.clock_ms(), at.ago()),
             None => format!("Last attempt: {what}."),
         });
-    } else if progress.delivered_at.is_some() && !run.is_saving() {
+    } else if run.delivered_at().is_some() && !run.is_saving() {
         lines.push("No step of the ladder was tried yet.".to_owned());
     }
     lines.extend(hosts_word(run, now));

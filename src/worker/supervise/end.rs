@@ -117,7 +117,7 @@ impl Supervisor<'_> {
         let progress = self.report.borrow().progress.clone();
         loop {
             let written = async {
-                if progress.delivered_at.is_some() {
+                if !progress.taken.is_empty() || progress.unasked.is_some() {
                     db.progress(lease, &progress).await?;
                 }
                 db.end(lease, outcome, &reason, &evidence).await

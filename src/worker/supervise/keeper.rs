@@ -1,5 +1,6 @@
 //! The keeper of a run's gate: closes it at the first order, whatever the engine is doing or not doing just then.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -9,18 +10,19 @@ use super::super::roster::Order;
 use crate::clock;
 use crate::gate::Gate;
 use crate::model::run::RunId;
+use crate::model::wish::Taken;
 
 /// Keeps one run's gate.
-pub(super) struct Keeper<'a> {
+pub(super) struct Keeper {
     run: RunId,
-    worker: &'a str,
     gate: Mutex<Option<Arc<Gate>>>,
+    over: AtomicBool,
     report: watch::Sender<Report>,
 }
 
-impl<'a> Keeper<'a> {
-    pub(super) fn new(run: RunId, worker: &'a str, report: watch::Sender<Report>) -> Self {
-        Self { run, worker, gate: Mutex::default(), report }
+impl Keeper {
+    pub(super) fn new(run: RunId, report: watch::Sender<Report>) -> Self {
+        Self { run, gate: Mutex::default(), over: AtomicBool::default(), report }
     }
 
     /// Takes an open gate into its keeping.
@@ -34,21 +36,30 @@ impl<'a> Keeper<'a> {
         gate.map_or(0, |gate| gate.close())
     }
 
-    /// Takes an order in: closes the gate and says so; the first time counts. Only a wish is something that was delivered.
+    /// The container was over before there was an order: what is ordered from here on stops nothing.
+    pub(super) fn over(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.report.send_if_modified(|report| report.progress.unasked.take().is_some());
+    }
+
+    /// Takes an order in: closes the gate and says so; the first time counts. Each wish that is heavier than those before was
+    /// delivered by then; what isn't wished by anybody was begun here.
     pub(super) fn obey(&self, order: Order) {
         let cut = self.close();
         let now = clock::now();
         let mut first = false;
         self.report.send_if_modified(|report| {
             let progress = &mut report.progress;
+            let before = progress.clone();
             first = progress.egress_cut_at.is_none();
             progress.egress_cut_at.get_or_insert(now);
-            let delivered = order.wished && progress.delivered_at.is_none();
-            if delivered {
-                progress.delivered_at = Some(now);
-                progress.delivered_to = Some(self.worker.to_owned());
+            if let Some(weight) = order.wished
+                && progress.taken.last().is_none_or(|taken| taken.weight < weight)
+            {
+                progress.taken.push(Taken { weight, at: now });
             }
-            first || delivered
+            progress.unasked = order.cause.unasked().filter(|_| !self.over.load(Ordering::Relaxed));
+            *progress != before
         });
         if first {
             tracing::info!(run = %self.run, cause = ?order.cause, mode = %order.mode, cut, "stopping");

@@ -71,6 +71,9 @@ impl Supervisor<'_> {
             }
         };
         let Over { exit, cgroup, cause, ladder } = over;
+        if cause.is_none() {
+            self.keeper.over();
+        }
         let confirmed_at = clock::now();
         self.keeper.close();
         let killed = ladder.as_ref().and_then(Ladder::delivered) == Some(Signal::Kill);
@@ -166,7 +169,7 @@ impl Supervisor<'_> {
             let now = Instant::now();
             let order = *self.orders.borrow_and_update();
             if let Some(order) = order {
-                // Whoever sees it first notes that it came: the keeper may have had no turn before the end.
+                // Also one that follows another: what it delivers is noted before anything comes of it.
                 self.obey(order);
                 match &mut ladder {
                     None => {

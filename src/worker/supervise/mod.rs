@@ -103,7 +103,7 @@ pub(super) fn token_hash(token: &str) -> [u8; 32] {
 struct Supervisor<'a> {
     worker: &'a Worker,
     job: &'a Job,
-    keeper: &'a Keeper<'a>,
+    keeper: &'a Keeper,
     meter: Meter,
     /// Whether what it printed last isn't stored.
     unheard: bool,
@@ -120,7 +120,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let metered = meter.read();
     let job = &job;
     let work = async move {
-        let keeper = Keeper::new(run, job.lease.worker(), report.clone());
+        let keeper = Keeper::new(run, report.clone());
         let kept = keeper.keep(orders.clone());
         let mut supervisor =
             Supervisor { worker, job, keeper: &keeper, meter, unheard: false, orders, report };

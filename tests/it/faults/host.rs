@@ -184,7 +184,7 @@ async fn a_worker_out_of_file_descriptors_claims_no_end_and_makes_good_when_it_c
         assert_eq!(answer.status, 200, "{page}");
     }
     // It may or may not manage to kill; what it says must be so.
-    let told = |run: &Run| run.progress.delivered_at.is_some() || run.state.is_over();
+    let told = |run: &Run| run.delivered_at().is_some() || run.state.is_over();
     let told = house.fleet.until(run, "told", told).await;
     assert!(told.outcome.is_none() || house.living() == 0, "{told:?}, and it lives");
     assert_eq!(house.fleet.run(second).await.outcome, None, "nobody wished that");

@@ -31,7 +31,7 @@ async fn a_stop_between_claim_and_start_leaves_no_container_alive() {
     let run = started(&start(&ada, "x", "once").await);
     fleet.until(run, "claimed", |run| run.state == State::Starting).await;
     assert_eq!(stop(&ada, run, "force", "").await.status, 303);
-    let waits = fleet.until(run, "delivered", |run| run.progress.delivered_at.is_some()).await;
+    let waits = fleet.until(run, "delivered", |run| run.delivered_at().is_some()).await;
     assert!(waits.is_unconfirmed() && waits.progress.egress_cut_at.is_some());
     fleet.engine.hangs(false);
     let over = fleet.over_by_then(run).await;
@@ -94,6 +94,43 @@ async fn a_stop_after_the_end_changes_nothing() {
     let after = fleet.run(run).await;
     assert_eq!((after.outcome, after.stop, after.evidence), (before.outcome, None, before.evidence));
     assert_eq!(fleet.audit(run).await, ["run started"]);
+}
+
+#[tokio::test]
+async fn a_stop_whose_run_ends_while_its_row_is_waited_for_came_too_late() {
+    let fleet = Fleet::new().await;
+    let ada = fleet.app.superuser().await;
+    let run = started(&start(&ada, "x", "once").await);
+    for ends in [true, false] {
+        let mut other = fleet.app.sql().begin().await.unwrap();
+        let change = match ends {
+            false => "update runs set title = 'changed' where id = $1",
+            true => {
+                "update runs set state = 'ended', outcome = 'failed', end_step = 'by_itself', confirmed_at = now(),
+                        ended_at = now() where id = $1"
+            }
+        };
+        let run = if ends { run } else { started(&start(&ada, "y", "twice").await) };
+        sqlx::query(change).bind(run.0).execute(&mut *other).await.unwrap();
+        let waits = async {
+            let blocked = "select exists (select from pg_stat_activity where wait_event_type = 'Lock'
+                             and datname = current_database())";
+            until("waited for", async || {
+                sqlx::query_scalar(blocked).fetch_one(fleet.app.sql()).await.unwrap()
+            })
+            .await;
+            other.commit().await.unwrap();
+        };
+        let (stopped, ()) = tokio::join!(stop(&ada, run, "force", ""), waits);
+        assert_eq!(stopped.status, 303);
+        let said: Vec<String> =
+            sqlx::query_scalar("select what from audit where run_id = $1 and what <> 'run started'")
+                .bind(run.0)
+                .fetch_all(fleet.app.sql())
+                .await
+                .unwrap();
+        assert_eq!(said, [if ends { "stop wished too late" } else { "stop wished" }]);
+    }
 }
 
 #[tokio::test]
