@@ -15,7 +15,7 @@ use crate::config;
 use crate::engine::docker::Docker;
 use crate::engine::host::Host;
 use crate::engine::process::Processes;
-use crate::engine::{Engine, Left, Signal, Status};
+use crate::engine::{Engine, Left, Signal, Stage, Status};
 use crate::worker::notes::{Killed, Note};
 
 /// How long killing goes on.
@@ -144,7 +144,7 @@ impl StopAll {
         if let Some(engine) = &self.engine
             && let Ok(Ok(listed)) = timeout(ASK, engine.list()).await
         {
-            for cell in listed.into_iter().filter(|cell| cell.status == Status::Alive) {
+            for cell in listed.into_iter().filter(|cell| cell.stage == Stage::Alive) {
                 let (run, container) = (cell.run, cell.container);
                 let target = Target { run, worker: None, container: container.clone(), processes: None };
                 found.entry(container).or_insert(target);
@@ -153,7 +153,7 @@ impl StopAll {
         for folder in self.folders() {
             let processes = Processes::new(&folder, "claude");
             for cell in processes.list().await.unwrap_or_default() {
-                if cell.status == Status::Alive {
+                if cell.stage == Stage::Alive {
                     let target = Target {
                         run: cell.run,
                         worker: name_of(&folder),

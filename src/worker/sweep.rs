@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{Worker, ladder};
 use crate::clock;
 use crate::db::{Held, Settlement};
-use crate::engine::{Exit, Found, Left, Signal, Status};
+use crate::engine::{Exit, Found, Left, Signal, Stage, Status};
 use crate::model::found::{Kind, Leftover};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopProgress};
 use crate::queue::Notice;
@@ -30,7 +30,10 @@ pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
     for container in &found {
         let run = RunId(container.run);
         // A run that is held and not known will be adopted at the next look.
-        if known.contains(&run) || held.iter().any(|held| held.run == run && !held.lost) {
+        if known.contains(&run)
+            || worker.removals.has(&container.container)
+            || held.iter().any(|held| held.run == run && !held.lost)
+        {
             continue;
         }
         if let Err(error) = lay_to_rest(worker, container, lost(run)).await {
@@ -62,7 +65,7 @@ pub(super) async fn orphans(worker: &Worker) {
         }
         let known = worker.roster.held();
         let found = worker.parts.engine.list().await.unwrap_or_default();
-        let living = found.iter().filter(|container| container.status == Status::Alive);
+        let living = found.iter().filter(|container| container.stage == Stage::Alive);
         for container in living.filter(|container| !known.contains(&RunId(container.run))) {
             tracing::warn!(
                 run = container.run,
@@ -86,7 +89,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     let engine = &worker.parts.engine;
     let run = RunId(found.run);
     let mut killed = worker.has_killed(&found.container);
-    if found.status == Status::Alive {
+    if found.stage == Stage::Alive {
         tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
         let (sent, by_host) = tokio::join!(
             engine.signal(&found.container, Signal::Kill),

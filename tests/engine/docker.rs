@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Status};
+use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Stage, Status};
 use signalbox::model::agent::Limits;
+use signalbox::model::found::{Kind, Leftover};
 
 use crate::image;
 
@@ -151,7 +152,7 @@ async fn a_run_from_start_to_removal() {
 
     let found = engine.list().await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].run, found[0].fence, &found[0].status), (1, 7, &Status::Exited(exit)));
+    assert_eq!((found[0].run, found[0].fence, found[0].stage), (1, 7, Stage::Over));
     assert_eq!(found[0].container, container);
 
     assert!(matches!(engine.start(&host.cell(1, "true")).await, Err(Error::Exists)));
@@ -385,7 +386,7 @@ async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     fs::write(&cell.gate_dir, "a file where a folder should be").unwrap();
     assert!(host.engine.start(&cell).await.is_err());
     for left in host.engine.list().await.unwrap() {
-        assert_eq!(left.status, Status::Created);
+        assert_eq!(left.stage, Stage::Created);
         host.engine.remove(&left.container).await.unwrap();
     }
     assert_eq!(host.engine.list().await.unwrap(), vec![]);
@@ -466,4 +467,61 @@ async fn a_program_beside_an_agent_runs_in_its_workspace_and_within_bounds() {
     assert!(matches!(after, Err(Error::NotRunning)), "{after:?}");
     host.engine.remove(&container).await.unwrap();
     assert!(matches!(exec(&["true"], 100, 10_000).await, Err(Error::Absent)));
+}
+
+/// Asks the engine at this address, and gives what it says.
+fn told(address: &str, words: &[&str]) -> String {
+    docker(address, words).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_that_nothing_uses_are_found_with_age_and_size_and_discarded() {
+    let Some(host) = Host::new() else { return };
+    let (unused, used) = (format!("{}-unused", host.fleet), format!("{}-used", host.fleet));
+    let (ours, other) = (format!("signalbox.fleet={}", host.fleet), format!("{}-other", host.fleet));
+    for volume in [&unused, &used] {
+        told(&host.address, &["volume", "create", "--label", &ours, volume]);
+    }
+    told(&host.address, &["volume", "create", "--label", "signalbox.fleet=test-else", &other]);
+    let holder = told(&host.address, &["create", "-v", &format!("{used}:/workspace"), IMAGE]);
+    let place = told(&host.address, &["volume", "inspect", "-f", "{{.Mountpoint}}", &unused]);
+    let wrote = fs::write(Path::new(&place).join("work"), [1; 3000]).is_ok();
+
+    let volumes = async || {
+        let found = host.engine.leftovers().await.unwrap();
+        found.into_iter().filter(|left| left.kind == Kind::Volume).collect::<Vec<Leftover>>()
+    };
+    let found = volumes().await;
+    assert_eq!(found.iter().map(|left| &left.what).collect::<Vec<_>>(), [&unused]);
+    assert_eq!(found[0].bytes, wrote.then_some(3000));
+    let age = signalbox::clock::now() - found[0].since.unwrap();
+    assert!(age < time::Duration::minutes(5), "{age}");
+
+    let in_use = Leftover { what: used.clone(), ..found[0].clone() };
+    assert!(matches!(host.engine.discard(&in_use).await, Err(Error::Refused(_))));
+    host.engine.discard(&found[0]).await.unwrap();
+    assert_eq!(volumes().await, vec![]);
+    told(&host.address, &["rm", &holder]);
+    assert_eq!(volumes().await.iter().map(|left| &left.what).collect::<Vec<_>>(), [&used]);
+    told(&host.address, &["volume", "rm", &used, &other]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_image_that_was_replaced_is_found_and_discarded() {
+    let Some(host) = Host::new() else { return };
+    let name = format!("{}-image:latest", host.fleet);
+    let make = || {
+        image::make(&host.address, &name, &host.dir.join("root"), &["sh"], &[("entrypoint", "#!/bin/sh\n")])
+    };
+    let id = || told(&host.address, &["inspect", "-f", "{{.Id}}", &name]);
+    make();
+    let (old, found) = (id(), async || host.engine.leftovers().await.unwrap());
+    assert!(!found().await.iter().any(|left| left.what == old), "it is in use by its name");
+    make();
+    let left = found().await.into_iter().find(|left| left.what == old).expect("the old one");
+    assert_eq!((left.kind, left.detail.as_str()), (Kind::Image, "Claude Code 9.9.9"));
+    assert!(left.bytes.is_some_and(|bytes| bytes > 100_000) && left.since.is_some(), "{left:?}");
+    host.engine.discard(&left).await.unwrap();
+    assert!(!found().await.iter().any(|left| left.what == old));
+    told(&host.address, &["rmi", &name]);
 }

@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use signalbox::engine::{
     About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
 };
+use signalbox::model::found::Leftover;
 use tokio::sync::watch;
 
 /// What containers of the engine do.
@@ -30,6 +31,9 @@ pub(crate) struct Script {
 /// What a program beside an agent says; none: it hangs, and the engine with it.
 type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
 
+/// Some of the runs.
+type Which = Arc<dyn Fn(i64) -> bool + Send + Sync>;
+
 /// An answer in place of a deed.
 pub(crate) type Odd = fn() -> Error;
 
@@ -41,7 +45,9 @@ pub(crate) enum Moment {
 }
 
 struct Container {
-    found: Found,
+    run: i64,
+    fence: i64,
+    status: Status,
     script: Script,
     signals: Vec<&'static str>,
     /// Programs that were run and signals that were sent, in their order.
@@ -76,6 +82,12 @@ struct World {
     keeps: bool,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
+    /// Runs whose containers are made, and then can't be started.
+    stillborn: Option<Which>,
+    /// How often it was asked for a list.
+    listed: usize,
+    /// Images and volumes that nothing uses.
+    leftovers: Vec<Leftover>,
     exec: Option<Exec>,
 }
 
@@ -151,6 +163,26 @@ impl Scripted {
         self.change(|world| world.loses_answers = loses);
     }
 
+    /// From now on the containers of these runs are made, and then can't be started, with an answer that may pass.
+    pub(crate) fn stillborn(&self, which: impl Fn(i64) -> bool + Send + Sync + 'static) {
+        self.change(|world| world.stillborn = Some(Arc::new(which)));
+    }
+
+    /// How often it was asked for a list.
+    pub(crate) fn listed(&self) -> usize {
+        self.world.lock().unwrap().listed
+    }
+
+    /// Something that nothing uses.
+    pub(crate) fn leave(&self, leftover: Leftover) {
+        self.change(|world| world.leftovers.push(leftover));
+    }
+
+    /// What is left of that.
+    pub(crate) fn left_over(&self) -> Vec<Leftover> {
+        self.world.lock().unwrap().leftovers.clone()
+    }
+
     pub(crate) fn keeps(&self, keeps: bool) {
         self.change(|world| world.keeps = keeps);
     }
@@ -180,13 +212,13 @@ impl Scripted {
     /// The runs whose containers are alive.
     pub(crate) fn alive(&self) -> Vec<i64> {
         let world = self.world.lock().unwrap();
-        let alive = world.containers.values().filter(|container| container.found.status == Status::Alive);
-        alive.map(|container| container.found.run).collect()
+        let alive = world.containers.values().filter(|container| container.status == Status::Alive);
+        alive.map(|container| container.run).collect()
     }
 
     /// The runs that the engine knows anything of.
     pub(crate) fn known(&self) -> Vec<i64> {
-        self.world.lock().unwrap().containers.values().map(|container| container.found.run).collect()
+        self.world.lock().unwrap().containers.values().map(|container| container.run).collect()
     }
 
     /// A container prints another line.
@@ -200,7 +232,7 @@ impl Scripted {
     pub(crate) fn exit(&self, run: i64, code: i64) {
         self.change(|world| {
             let container = world.containers.get_mut(&name(run)).unwrap();
-            container.found.status = Status::Exited(Exit { code, oom: false });
+            container.status = Status::Exited(Exit { code, oom: false });
         });
     }
 
@@ -256,9 +288,9 @@ fn name(run: i64) -> String {
 
 impl World {
     fn make(&mut self, run: i64, fence: i64, status: Status) {
-        let found = Found { container: name(run), run, fence, status };
         let script = self.script.clone();
-        self.containers.insert(name(run), Container { found, script, signals: Vec::new(), log: Vec::new() });
+        let container = Container { run, fence, status, script, signals: Vec::new(), log: Vec::new() };
+        self.containers.insert(name(run), container);
         self.made.push(run);
     }
 
@@ -281,6 +313,10 @@ impl Engine for Scripted {
             if world.containers.contains_key(&name(cell.run)) {
                 return Err(Error::Exists);
             }
+            if world.stillborn.as_ref().is_some_and(|which| which(cell.run)) {
+                world.make(cell.run, cell.fence, Status::Created);
+                return Err(Error::Unavailable("500: no space left on device".into()));
+            }
             let status = match world.script.exits {
                 Some(code) => Status::Exited(Exit { code, oom: false }),
                 None => Status::Alive,
@@ -294,7 +330,7 @@ impl Engine for Scripted {
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
         self.reach("signal", |world| {
             let container = world.container(container)?;
-            if container.found.status != Status::Alive {
+            if container.status != Status::Alive {
                 return Err(Error::NotRunning);
             }
             container.signals.push(signal.name());
@@ -308,7 +344,7 @@ impl Engine for Scripted {
                 if let (Signal::Int, Some(words)) = (signal, container.script.last_words.clone()) {
                     container.script.prints.push(words);
                 }
-                container.found.status = Status::Exited(Exit { code, oom: false });
+                container.status = Status::Exited(Exit { code, oom: false });
             }
             Ok(())
         })
@@ -320,7 +356,7 @@ impl Engine for Scripted {
             .reach("exec", |world| {
                 let exec = world.exec.clone();
                 let container = world.container(container)?;
-                if container.found.status != Status::Alive {
+                if container.status != Status::Alive {
                     return Err(Error::NotRunning);
                 }
                 container.log.push(argv.join(" "));
@@ -335,7 +371,7 @@ impl Engine for Scripted {
 
     async fn inspect(&self, container: &str) -> Result<Status> {
         self.reach("inspect", |world| {
-            Ok(world.container(container).map_or(Status::Absent, |c| c.found.status.clone()))
+            Ok(world.container(container).map_or(Status::Absent, |c| c.status.clone()))
         })
         .await
     }
@@ -346,7 +382,7 @@ impl Engine for Scripted {
             let status = {
                 let mut world = self.world.lock().unwrap();
                 let hangs = world.hangs;
-                world.container(container).map(|c| c.found.status.clone()).map(|status| (status, hangs))
+                world.container(container).map(|c| c.status.clone()).map(|status| (status, hangs))
             };
             match status {
                 Err(error) => return Err(error),
@@ -370,7 +406,7 @@ impl Engine for Scripted {
                         drop(world);
                         return Some((chunk, (engine, id, changes, given + 1)));
                     }
-                    if matches!(found.found.status, Status::Exited(_)) {
+                    if matches!(found.status, Status::Exited(_)) {
                         return None;
                     }
                 }
@@ -382,7 +418,12 @@ impl Engine for Scripted {
 
     async fn list(&self) -> Result<Vec<Found>> {
         self.reach("list", |world| {
-            Ok(world.containers.values().map(|container| container.found.clone()).collect())
+            world.listed += 1;
+            let found = |(id, container): (&String, &Container)| {
+                let (run, fence, stage) = (container.run, container.fence, container.status.stage()?);
+                Some(Found { container: id.clone(), run, fence, stage })
+            };
+            Ok(world.containers.iter().filter_map(found).collect())
         })
         .await
     }
@@ -392,7 +433,7 @@ impl Engine for Scripted {
             if world.keeps {
                 return Err(Error::Unavailable("it keeps what it has".into()));
             }
-            match world.containers.get(container).map(|container| &container.found.status) {
+            match world.containers.get(container).map(|container| &container.status) {
                 Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
                 _ => world.containers.remove(container),
             };
@@ -409,13 +450,25 @@ impl Engine for Scripted {
             }
             true => {
                 world.survivors = 0;
-                let found = &mut world.container(id)?.found;
-                if found.status == Status::Alive {
-                    found.status = Status::Exited(Exit { code: 137, oom: false });
+                let container = world.container(id)?;
+                if container.status == Status::Alive {
+                    container.status = Status::Exited(Exit { code: 137, oom: false });
                 }
                 Ok(())
             }
         })
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.reach("leftovers", |world| Ok(world.leftovers.clone())).await
+    }
+
+    async fn discard(&self, leftover: &Leftover) -> Result<()> {
+        self.reach("discard", |world| {
+            world.leftovers.retain(|left| (left.kind, &left.what) != (leftover.kind, &leftover.what));
+            Ok(())
+        })
+        .await
     }
 
     async fn left(&self, _: &str) -> Left {
