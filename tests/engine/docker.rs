@@ -21,7 +21,7 @@ use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Stage, 
 use signalbox::model::agent::Limits;
 use signalbox::model::found::{Kind, Leftover};
 
-use crate::image;
+use crate::{image, stop_all};
 
 const IMAGE: &str = "signalbox-test-agent:latest";
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -467,6 +467,36 @@ async fn a_program_beside_an_agent_runs_in_its_workspace_and_within_bounds() {
     assert!(matches!(after, Err(Error::NotRunning)), "{after:?}");
     host.engine.remove(&container).await.unwrap();
     assert!(matches!(exec(&["true"], 100, 10_000).await, Err(Error::Absent)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_all_kills_containers_by_the_host_and_waits_for_no_engine() {
+    let Some(host) = Host::new() else { return };
+    let mut containers = Vec::new();
+    for run in 1..=6 {
+        let gate_dir = host.dir.join("w1/runs").join(run.to_string());
+        fs::create_dir_all(gate_dir.parent().unwrap()).unwrap();
+        let cell = host.cell(run, STUBBORN);
+        fs::rename(&cell.gate_dir, &gate_dir).unwrap();
+        containers.push(host.engine.start(&Cell { gate_dir, ..cell }).await.unwrap());
+    }
+    fs::write(host.dir.join("w1/lock"), "").unwrap();
+    let mut pids = Vec::new();
+    for container in &containers {
+        let found = host.api().inspect_container(container, None::<InspectContainerOptions>).await.unwrap();
+        pids.push(i32::try_from(found.state.unwrap().pid.unwrap()).unwrap());
+    }
+    let hanging = stop_all::Hanging::at(host.dir.join("engine.sock"));
+    let done = stop_all::stop_all(&host.dir, &host.fleet, &hanging.address());
+    stop_all::until("all dead", || !pids.iter().any(|pid| stop_all::lives(*pid))).await;
+    assert!(!hanging.was_given_up(), "the engine was waited for before the last kill");
+    let done = done.await.unwrap();
+    let said = stop_all::said(&done);
+    assert!(done.status.success() && said.contains("6 stopped, 0 alive"), "{done:?}");
+    assert_eq!(said.matches("nothing of it is left; the engine doesn't answer").count(), 6, "{said}");
+    for container in &containers {
+        assert_eq!(soon("the end", host.engine.wait(container)).await.unwrap().code, 137);
+    }
 }
 
 /// Asks the engine at this address, and gives what it says.

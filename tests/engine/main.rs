@@ -12,3 +12,4 @@ mod docker;
 mod gate;
 mod image;
 mod process;
+mod stop_all;
