@@ -1,29 +1,18 @@
 //! `signalbox stop-all`: kills every agent on this host, with no store, no network and, if need be, no engine.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod kill;
+
+use std::io;
+use std::path::PathBuf;
 
 use nix::unistd::{Uid, User};
 use time::OffsetDateTime;
-use tokio::time::{sleep, timeout};
 
 use super::{Failure, block_on, say};
 use crate::clock;
 use crate::config;
-use crate::engine::docker::Docker;
-use crate::engine::host::Host;
-use crate::engine::process::Processes;
-use crate::engine::{Engine, Left, Signal, Status};
 use crate::worker::notes::{Killed, Note};
-
-/// How long killing goes on.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it goes on looking after the first round, with nothing alive: a start under way takes its time.
-const STARTS_FOR: Duration = Duration::from_secs(3);
-/// How long an engine is asked for anything: it may be the reason why this is needed.
-const ASK: Duration = Duration::from_secs(1);
+use kill::{Killer, Proof, name_of};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,217 +21,104 @@ pub(super) struct Args {
     reason: String,
 }
 
-/// An agent's cell on this host.
-struct Target {
-    run: i64,
-    worker: Option<String>,
-    container: String,
-    /// The plain processes that it is made of, when it is no container.
-    processes: Option<Processes>,
-}
-
 pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     let host = config::Host::from_env(&config::env())?;
     block_on(stop_all(&host, &args.reason))
 }
 
 async fn stop_all(settings: &config::Host, reason: &str) -> Result<u8, Failure> {
-    let stop = StopAll {
-        host: Host::default(),
-        engine: Docker::of_fleet(settings.docker_host.as_deref(), &settings.fleet).ok(),
-        work_dir: settings.work_dir.clone(),
-    };
+    let killer = Killer::new(settings);
     let mut note =
         Note { at: clock::now(), who: who(), reason: reason.to_owned(), killed: Vec::new(), done: false };
-    let folders = stop.folders();
-    leave(&note, &folders);
-    let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
-    let until = Instant::now() + PATIENCE;
-    let mut settled = None;
-    loop {
-        let targets = stop.targets().await;
-        let mut alive = false;
-        for target in &targets {
-            let receipt = stop.end(target).await;
-            alive |= !receipt.dead;
-            receipts.insert(target.container.clone(), receipt);
-        }
-        // What was just being started when the first look came is caught by a later one.
-        let now = Instant::now();
-        let settled = *settled.get_or_insert(now + STARTS_FOR);
-        if now >= until || (now >= settled && !alive) {
-            break;
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-    for receipt in receipts.values() {
-        say::line(format_args!("{}", receipt.line));
-    }
+    // Where they can't be looked for, killing comes first all the same.
+    let (folders, unread) = killer.folders().map_or_else(|error| (Vec::new(), Some(error)), |f| (f, None));
+    let mut workers: Vec<Worker> = folders.into_iter().map(|folder| Worker::tell(folder, &note)).collect();
+    let proofs = killer.kill_all().await;
+    let at = clock::now();
     note.done = true;
-    for folder in &folders {
-        note.killed = receipts.values().filter(|r| r.is_of(folder)).map(|r| r.killed.clone()).collect();
-        leave(&note, std::slice::from_ref(folder));
+    for worker in &mut workers {
+        note.killed = proofs.iter().filter(|proof| worker.may_have(proof)).map(killed).collect();
+        worker.fill_in(&note);
     }
-    let living = receipts.values().filter(|receipt| !receipt.dead).count();
-    say::line(format_args!(
-        "{} stopped, {living} alive. Workers on this host take nothing more until they are told to.",
-        receipts.len() - living
-    ));
-    Ok(u8::from(living > 0))
+    for proof in &proofs {
+        let short: String = proof.container.chars().take(12).collect();
+        let untold = workers.iter().filter(|worker| worker.may_have(proof)).find_map(Worker::trouble);
+        let untold = untold.map(|trouble| format!("; {trouble}")).unwrap_or_default();
+        say::line(format_args!("run {}  {short}  {} UTC  {}{untold}", proof.run, clock_ms(at), proof.words));
+    }
+    let living = proofs.iter().filter(|proof| !proof.dead).count();
+    say::line(format_args!("{} stopped, {living} alive.", proofs.len() - living));
+    let mut troubles: Vec<String> = workers.iter().filter_map(Worker::trouble).collect();
+    if let Some(error) = unread {
+        troubles.push(format!("NO WORKER IS TOLD: {} can't be read: {error}", settings.work_dir.display()));
+    } else if workers.is_empty() && !proofs.is_empty() {
+        troubles.push(format!("NO WORKER IS TOLD: none has its folder in {}", settings.work_dir.display()));
+    }
+    for trouble in &troubles {
+        say::line(format_args!("{trouble}."));
+    }
+    let told: Vec<&str> =
+        workers.iter().filter(|worker| worker.left.is_ok()).map(|w| w.name.as_str()).collect();
+    if !told.is_empty() {
+        let told = told.join(", ");
+        say::line(format_args!("Told to take nothing more until somebody lets them: {told}."));
+    }
+    Ok(u8::from(living > 0 || !troubles.is_empty()))
 }
 
-/// Leaves the note where each worker of this host finds it.
-fn leave(note: &Note, folders: &[PathBuf]) {
-    for folder in folders {
-        if let Err(error) = note.write(folder) {
-            say::aside(format_args!("signalbox: no note in {}: {error}", folder.display()));
+/// A worker of this host, and whether it has its note.
+struct Worker {
+    name: String,
+    folder: PathBuf,
+    /// A note that there was a stop: with it, the worker takes nothing more.
+    left: io::Result<()>,
+    /// The note with what was killed.
+    filled: io::Result<()>,
+}
+
+impl Worker {
+    /// Leaves the note where the worker finds it.
+    fn tell(folder: PathBuf, note: &Note) -> Self {
+        let left = note.write(&folder).map(drop);
+        Self { name: name_of(&folder).unwrap_or_default(), folder, left, filled: Ok(()) }
+    }
+
+    /// Writes into it what was killed. Now there may be room for one that couldn't be left before.
+    fn fill_in(&mut self, note: &Note) {
+        self.filled = note.write(&self.folder).map(drop);
+        if self.filled.is_ok() {
+            self.left = Ok(());
         }
     }
+
+    /// Whether an agent is, or may be, this worker's.
+    fn may_have(&self, proof: &Proof) -> bool {
+        proof.worker.as_ref().is_none_or(|worker| *worker == self.name)
+    }
+
+    /// What is wrong with the note.
+    fn trouble(&self) -> Option<String> {
+        let (name, folder) = (&self.name, self.folder.display());
+        match (&self.left, &self.filled) {
+            (Err(error), _) => Some(format!(
+                "WORKER {name} IS NOT TOLD and may take runs again: no note can be left in {folder}: {error}"
+            )),
+            (_, Err(error)) => {
+                Some(format!("the note for worker {name} in {folder} doesn't say what was killed: {error}"))
+            }
+            (Ok(()), Ok(())) => None,
+        }
+    }
+}
+
+fn killed(proof: &Proof) -> Killed {
+    Killed { run: proof.run, container: proof.container.clone(), proof: proof.words.clone() }
 }
 
 fn who() -> String {
     let uid = Uid::current();
     let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
     name.unwrap_or_else(|| format!("user {uid}"))
-}
-
-struct Receipt {
-    worker: Option<String>,
-    dead: bool,
-    killed: Killed,
-    line: String,
-}
-
-impl Receipt {
-    fn is_of(&self, folder: &Path) -> bool {
-        self.worker.as_deref().is_none_or(|worker| folder.file_name().is_some_and(|name| name == worker))
-    }
-}
-
-struct StopAll {
-    host: Host,
-    engine: Option<Docker>,
-    work_dir: PathBuf,
-}
-
-impl StopAll {
-    /// The folders of the workers of this host.
-    fn folders(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.work_dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.join("lock").exists()).collect()
-    }
-
-    /// Every living agent: by its processes, by what the engine lists if it answers, and by the folders of plain processes.
-    async fn targets(&self) -> Vec<Target> {
-        let mut found: BTreeMap<String, Target> = BTreeMap::new();
-        let cells = self.host.cells(&self.work_dir).unwrap_or_else(|error| {
-            say::aside(format_args!("signalbox: this host couldn't look at its processes: {error}"));
-            Vec::new()
-        });
-        for cell in cells {
-            let run = name_of(&cell.folder).and_then(|name| name.parse().ok()).unwrap_or_default();
-            let worker = cell.folder.ancestors().nth(2).and_then(name_of);
-            let target = Target { run, worker, container: cell.container.clone(), processes: None };
-            found.insert(cell.container, target);
-        }
-        if let Some(engine) = &self.engine
-            && let Ok(Ok(listed)) = timeout(ASK, engine.list()).await
-        {
-            for cell in listed.into_iter().filter(|cell| cell.status == Status::Alive) {
-                let (run, container) = (cell.run, cell.container);
-                let target = Target { run, worker: None, container: container.clone(), processes: None };
-                found.entry(container).or_insert(target);
-            }
-        }
-        for folder in self.folders() {
-            let processes = Processes::new(&folder, "claude");
-            for cell in processes.list().await.unwrap_or_default() {
-                if cell.status == Status::Alive {
-                    let target = Target {
-                        run: cell.run,
-                        worker: name_of(&folder),
-                        container: cell.container.clone(),
-                        processes: Some(Processes::new(&folder, "claude")),
-                    };
-                    found.insert(format!("{}/{}", folder.display(), cell.container), target);
-                }
-            }
-        }
-        found.into_values().collect()
-    }
-
-    /// Kills one, and says what proves it.
-    async fn end(&self, target: &Target) -> Receipt {
-        let (dead, proof) = match &target.processes {
-            Some(processes) => end_processes(processes, &target.container).await,
-            None => self.end_container(&target.container).await,
-        };
-        let at = clock::now();
-        let short: String = target.container.chars().take(12).collect();
-        let line = format!("run {}  {short}  {} UTC  {proof}", target.run, clock_ms(at));
-        let killed = Killed { run: target.run, container: target.container.clone(), proof };
-        Receipt { worker: target.worker.clone(), dead, killed, line }
-    }
-
-    async fn end_container(&self, container: &str) -> (bool, String) {
-        let by_host = self.host.kill(container);
-        let by_engine = match (&by_host, &self.engine) {
-            (Err(_), Some(engine)) => {
-                timeout(ASK, engine.signal(container, Signal::Kill)).await.is_ok_and(|sent| sent.is_ok())
-            }
-            _ => false,
-        };
-        let left = self.host.left(container);
-        let engine = match &self.engine {
-            Some(engine) => timeout(ASK, said(engine, container)).await.ok().flatten(),
-            None => None,
-        };
-        let host = match (&by_host, left) {
-            (_, Left::Alive(n)) | (&Ok(Left::Alive(n)), _) => format!("{n} of its processes are ALIVE"),
-            (Ok(_), _) => "killed by the host's kernel, nothing of it is left".to_owned(),
-            (Err(_), _) if by_engine => "killed by the engine".to_owned(),
-            (Err(error), _) => format!("not killed by this host: {error}"),
-        };
-        let over = engine.as_deref().is_some_and(|word| word != "alive");
-        let word =
-            engine.map_or("the engine doesn't answer".to_owned(), |word| format!("the engine says {word}"));
-        let killed = matches!(by_host, Ok(Left::Empty | Left::Gone));
-        let dead = !matches!(left, Left::Alive(_) | Left::Unread) && (killed || over);
-        (dead, format!("{host}; {word}"))
-    }
-}
-
-async fn end_processes(processes: &Processes, cell: &str) -> (bool, String) {
-    let sent = processes.signal(cell, Signal::Kill).await;
-    match processes.inspect(cell).await {
-        Ok(Status::Exited(_) | Status::Absent) => (true, "killed, nothing of it is left".to_owned()),
-        Ok(_) => {
-            (false, format!("ALIVE; {}", sent.err().map_or("killed".to_owned(), |error| error.to_string())))
-        }
-        Err(error) => (false, format!("not known: {error}")),
-    }
-}
-
-/// The engine's word, waited for a moment: it takes one to notice a death.
-async fn said(engine: &Docker, container: &str) -> Option<String> {
-    let until = Instant::now() + ASK / 2;
-    loop {
-        let word = match engine.inspect(container).await {
-            Ok(Status::Exited(exit)) => format!("exited {}", exit.code),
-            Ok(Status::Absent) => "that it is gone".to_owned(),
-            Ok(Status::Created | Status::Alive) if Instant::now() < until => {
-                sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-            Ok(Status::Created | Status::Alive) => "alive".to_owned(),
-            Err(_) => return None,
-        };
-        return Some(word);
-    }
-}
-
-fn name_of(path: &Path) -> Option<String> {
-    Some(path.file_name()?.to_string_lossy().into_owned())
 }
 
 fn clock_ms(at: OffsetDateTime) -> String {

@@ -215,7 +215,7 @@ impl Db {
         .map(drop)
     }
 
-    /// Lists what a worker found and cleared away by itself.
+    /// Lists what a worker found and cleared away by itself. The run doesn't say any more that its container is there.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
@@ -224,7 +224,10 @@ impl Db {
             sqlx::query!(
                 r#"with known as (
                        update findings set done = $6, done_by = 'worker ' || $1, done_at = now(), gone_at = now()
-                       where worker = $1 and kind = $2 and what = $3 and gone_at is null returning id)
+                       where worker = $1 and kind = $2 and what = $3 and gone_at is null returning id),
+                   told as (
+                       update runs set trouble = null
+                       where id = $4 and container = $3 and state = 'ended' and trouble is not null)
                    insert into findings (worker, kind, what, run_id, detail, done, done_by, done_at, gone_at)
                    select $1, $2, $3, $4, $5, $6, 'worker ' || $1, now(), now()
                    where not exists (select from known)"#,

@@ -225,6 +225,20 @@ impl Db {
     /// # Errors
     /// [`Error::Unavailable`] when Postgres doesn't answer.
     pub async fn claim(&self, place: &Place, gate_token_hash: &[u8]) -> Result<Option<Claimed>> {
+        self.claim_but(place, gate_token_hash, &[]).await
+    }
+
+    /// The same, but for these runs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn claim_but(
+        &self,
+        place: &Place,
+        gate_token_hash: &[u8],
+        passed_over: &[RunId],
+    ) -> Result<Option<Claimed>> {
+        let passed_over: Vec<i64> = passed_over.iter().map(|run| run.0).collect();
         let row = within(
             sqlx::query_as!(
                 ClaimRow,
@@ -235,7 +249,7 @@ impl Db {
                        select name from workers
                        where name = $1 and drained_at is null and (seat is null or seat = $3) for share),
                    next as (
-                       select id from runs where state = 'queued' and wish = 'run'
+                       select id from runs where state = 'queued' and wish = 'run' and id <> all($5)
                          and id > (select from_here from free) and exists (select from willing)
                        order by id limit 1 for update skip locked)
                    update runs r set
@@ -252,7 +266,8 @@ impl Db {
                 place.worker,
                 gate_token_hash,
                 place.seat,
-                place.engine
+                place.engine,
+                &passed_over
             )
             .fetch_optional(&self.pool),
         )
@@ -507,6 +522,26 @@ impl Db {
         )
         .await?;
         self.held(lease, done.rows_affected()).await
+    }
+
+    /// Says of a run that is over what still is to be done about its container.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn remains(&self, lease: &Lease, trouble: &str) -> Result<()> {
+        within(
+            sqlx::query!(
+                "update runs set trouble = $4 where id = $1 and worker = $2 and fence = $3 and state = 'ended'
+                                               and trouble is distinct from $4",
+                lease.run.0,
+                lease.worker,
+                lease.fence,
+                trouble
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
     }
 
     /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop

@@ -15,7 +15,8 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::exec::StartExecResults;
 use bollard::models::{
-    ContainerState, ContainerStateStatusEnum, ContainerSummary, ExecConfig, SystemInfo, SystemVersion,
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum as Listed,
+    ExecConfig, SystemInfo, SystemVersion,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
@@ -29,7 +30,9 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::host::{Host, Left};
-use super::{About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Status};
+use super::{
+    About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Output, Result, Signal, Stage, Status,
+};
 use crate::model::found::Leftover;
 
 /// How long an engine may take to make and start a container.
@@ -124,14 +127,18 @@ impl Docker {
         Ok(api.logs(container, Some(options)).boxed())
     }
 
+    /// What the listing says of one container; asked for when it doesn't say whether that is over.
     async fn found(&self, listed: ContainerSummary) -> Result<Option<Found>> {
         let number = |label: &str| listed.labels.as_ref()?.get(label)?.parse().ok();
         let (Some(container), Some(run), Some(fence)) = (listed.id.clone(), number(RUN), number(FENCE))
         else {
             return Ok(None);
         };
-        let status = self.inspect(&container).await?;
-        Ok((status != Status::Absent).then_some(Found { container, run, fence, status }))
+        let stage = match listed.state.and_then(stage) {
+            Some(stage) => Some(stage),
+            None => self.inspect(&container).await?.stage(),
+        };
+        Ok(stage.map(|stage| Found { container, run, fence, stage }))
     }
 }
 
@@ -211,7 +218,7 @@ impl Engine for Docker {
                 let options = CreateContainerOptionsBuilder::default().name(&name).build();
                 let made = api.create_container(Some(options), container).await;
                 let id = made.map_err(|error| not_made(error, &cell.image))?.id;
-                api.start_container(&id, None::<StartContainerOptions>).await.map_err(not_started)?;
+                api.start_container(&id, None::<StartContainerOptions>).await.map_err(said)?;
                 Ok(id)
             })
             .await?;
@@ -351,7 +358,12 @@ impl Engine for Docker {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
-        self.link.ask(DEADLINE, |api| leftovers::find(api, &self.fleet)).await
+        let (mut found, volumes) = self.link.ask(DEADLINE, |api| leftovers::find(api, &self.fleet)).await?;
+        match self.host {
+            Some(_) => found.extend(leftovers::weigh_volumes(volumes).await),
+            None => found.extend(volumes.into_iter().map(|(volume, _)| volume)),
+        }
+        Ok(found)
     }
 
     async fn weigh(&self, container: &str) -> (Option<OffsetDateTime>, Option<i64>) {
@@ -444,6 +456,18 @@ impl Following {
     }
 }
 
+/// What a listing says, where it says anything.
+fn stage(state: Listed) -> Option<Stage> {
+    match state {
+        Listed::CREATED => Some(Stage::Created),
+        Listed::RUNNING | Listed::PAUSED | Listed::RESTARTING | Listed::REMOVING | Listed::STOPPING => {
+            Some(Stage::Alive)
+        }
+        Listed::EXITED | Listed::DEAD => Some(Stage::Over),
+        Listed::EMPTY => None,
+    }
+}
+
 /// A state, when all of it fits together.
 fn read(state: &ContainerState) -> Option<Status> {
     use ContainerStateStatusEnum as Is;
@@ -514,14 +538,6 @@ fn not_made(error: ApiError, image: &str) -> Error {
         ApiError::DockerResponseServerError { status_code: 404, .. } => {
             Error::Refused(format!("it has no image {image:?}"))
         }
-        _ => not_started(error),
-    }
-}
-
-/// Here a 500 is the runtime's word on this very container, so the next try would get the same.
-fn not_started(error: ApiError) -> Error {
-    match &error {
-        ApiError::DockerResponseServerError { status_code: 500, message } => Error::Refused(short(message)),
         _ => said(error),
     }
 }

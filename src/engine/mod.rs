@@ -5,6 +5,7 @@ pub mod cell;
 pub mod docker;
 pub mod host;
 pub mod process;
+pub mod weight;
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,6 +71,29 @@ pub enum Status {
     Absent,
 }
 
+impl Status {
+    /// The stage of it; none when there is no container.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Created => Some(Stage::Created),
+            Self::Alive => Some(Stage::Alive),
+            Self::Exited(_) => Some(Stage::Over),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// Where a container is in its life, as a listing tells it. It is no evidence: how one ended, [`Engine::inspect`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Made, never started.
+    Created,
+    /// Anything that isn't over.
+    Alive,
+    /// Over.
+    Over,
+}
+
 /// The end of a container, in the engine's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
@@ -98,7 +122,7 @@ pub struct Found {
     /// Label `signalbox.fence`: the fence under which it was made.
     pub fence: i64,
     /// Whether it is over.
-    pub status: Status,
+    pub stage: Stage,
 }
 
 /// What became of a program that was run beside an agent.
@@ -133,7 +157,7 @@ impl Executed {
 }
 
 /// What an engine can answer instead.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It doesn't answer, not in time, or nonsense. Worth another try.
     #[error("the container engine doesn't answer: {0}")]

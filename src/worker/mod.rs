@@ -9,14 +9,17 @@ mod handle;
 mod inbox;
 pub mod ladder;
 pub mod lines;
+mod listing;
 mod look;
 mod metering;
 pub mod notes;
 mod pulse;
 mod pump;
+mod removal;
 mod reporter;
 mod roster;
 pub mod seat;
+mod starts;
 mod supervise;
 mod survey;
 mod sweep;
@@ -37,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::db::{self, Db, Lease};
+use crate::db::{self, Claimed, Db, Lease};
 use crate::engine::{self, Engine};
 use crate::gate::Upstream;
 use crate::model::run::{LadderTimes, RunId, StopMode};
@@ -83,6 +86,8 @@ pub struct Times {
     pub lapse: Duration,
     /// For saving a run's work before the first signal, in all. The stop goes on after that.
     pub save: Duration,
+    /// After a start that the engine failed, before the next is tried; longer the longer starts fail, up to sixty times.
+    pub pause: Duration,
 }
 
 impl Default for Times {
@@ -93,6 +98,7 @@ impl Default for Times {
             fence: Lease::LASTS * 2 / 3,
             lapse: Lease::LASTS,
             save: Duration::from_secs(15),
+            pause: Duration::from_secs(1),
         }
     }
 }
@@ -122,12 +128,16 @@ struct Worker {
     engine_down: Mutex<Option<String>>,
     /// Who the engine says that it is.
     engine_is: Mutex<Option<String>>,
+    /// What has come of its starts.
+    starts: starts::Starts,
+    listing: listing::Listing,
     notices: tokio::sync::mpsc::UnboundedSender<Notice>,
     supervisors: TaskTracker,
     /// What `stop-all` did here.
     notes: notes::Notes,
     /// When Postgres last said what this worker holds; at first, when this life began.
     heard: Mutex<Instant>,
+    removals: removal::Removals,
     /// Containers that a sweep has killed, until they are laid to rest.
     killed: Mutex<HashSet<String>>,
 }
@@ -144,6 +154,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
     let model_api = &parts.settings.model_api;
     let upstream = Upstream::new(model_api.base_url.clone(), model_api.key.clone())?;
     let (notices, outbox) = tokio::sync::mpsc::unbounded_channel();
+    let starts = starts::Starts::new(parts.times.pause);
     let worker = Arc::new(Worker {
         parts,
         seat,
@@ -154,10 +165,13 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         engine_is: Mutex::default(),
+        starts,
+        listing: listing::Listing::default(),
         notices,
         supervisors: TaskTracker::new(),
         notes: notes::Notes::default(),
         heard: Mutex::new(Instant::now()),
+        removals: removal::Removals::default(),
         killed: Mutex::default(),
     });
     let host = pulse::host(&worker);
@@ -324,37 +338,50 @@ impl Worker {
     }
 
     fn set_engine(&self, down: Option<String>) {
+        if down.is_some() {
+            self.starts.forgive(Instant::now());
+        }
         *self.engine_down.lock().unwrap_or_else(PoisonError::into_inner) = down;
     }
 
-    /// The engine let a run down: take no other until it has answered again.
-    fn engine_failed(&self) {
-        self.set_engine(Some("the container engine failed to start a run".into()));
-    }
-
+    /// Why the engine can't be asked to start anything now, if so.
     fn engine_down(&self) -> Option<String> {
-        self.engine_down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let down = self.engine_down.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        down.or_else(|| self.starts.forbid(Instant::now()))
     }
 
     /// Claims runs while there is room.
     async fn take_runs(self: &Arc<Self>) -> db::Result<()> {
         let db = &self.parts.db;
-        if let Some(down) = self.engine_down() {
-            return db.explain_waiting(Some(&format!("On worker {}, {down}", self.name()))).await;
-        }
-        while self.roster.len() < usize::from(self.parts.settings.capacity) {
+        loop {
+            if let Some(down) = self.engine_down() {
+                return db.explain_waiting(Some(&format!("On worker {}, {down}", self.name()))).await;
+            }
+            if self.roster.len() >= usize::from(self.parts.settings.capacity) {
+                return db.explain_waiting(Some("Every worker is busy.")).await;
+            }
             if notes::forbids(self).is_some() {
                 return Ok(());
             }
             let token = new_token();
             let asked = Instant::now();
-            let Some(claimed) = db.claim(&self.place(), &supervise::token_hash(&token)).await? else {
-                return Ok(());
-            };
+            let Some(claimed) = self.claim(&token).await? else { return Ok(()) };
             tracing::info!(run = %claimed.lease.run(), fence = claimed.lease.fence(), "claimed");
+            self.starts.takes(claimed.lease.run());
             self.supervise(Job::fresh(claimed, token), None, asked);
         }
-        db.explain_waiting(Some("Every worker is busy.")).await
+    }
+
+    /// Claims the oldest run; one that the engine has failed to start comes after all others, and not at once.
+    async fn claim(&self, token: &str) -> db::Result<Option<Claimed>> {
+        let (db, hash) = (&self.parts.db, supervise::token_hash(token));
+        let place = self.place();
+        let (failed, resting) = self.starts.failed_runs(Instant::now());
+        let claimed = db.claim_but(&place, &hash, &failed).await?;
+        if claimed.is_some() || failed.len() == resting.len() {
+            return Ok(claimed);
+        }
+        db.claim_but(&place, &hash, &resting).await
     }
 
     /// Supervises a run; `stop` is the wish that it comes with.
@@ -383,9 +410,10 @@ impl Worker {
         for run in known.iter().filter(|run| !held.iter().any(|h| h.run == **run && !h.lost)) {
             self.roster.order(*run, Order::new(StopMode::Force, Cause::LeaseGone));
         }
+        let round = Instant::now();
         // What was claimed at another seat isn't adopted: its container may be on another host.
         for run in held.iter().filter(|run| run.here && !run.lost && !known.contains(&run.run)) {
-            adopt::adopt(self, run).await?;
+            adopt::adopt(self, run, round).await?;
         }
         Ok(held.iter().any(|run| run.lost && !known.contains(&run.run)))
     }

@@ -60,7 +60,8 @@ impl Note {
     pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
         let name = format!("{PREFIX}{}.json", self.at.unix_timestamp_nanos() / 1_000_000);
         let passing = folder.join(format!(".{name}"));
-        fs::write(&passing, serde_json::to_vec(self)?)?;
+        let text = serde_json::to_vec(self)?;
+        fs::write(&passing, text).inspect_err(|_| drop(fs::remove_file(&passing)))?;
         let path = folder.join(name);
         fs::rename(passing, &path)?;
         Ok(path)

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::Worker;
 use crate::engine::Signal;
+use crate::engine::weight::weigh;
 use crate::model::found::{Kind, Leftover};
 use crate::model::run::RunId;
 
@@ -17,8 +18,6 @@ use crate::model::run::RunId;
 const EVERY: Duration = Duration::from_secs(60);
 /// Between two looks for what should be cleared away.
 const LOOK: Duration = Duration::from_secs(2);
-/// A folder is weighed up to so many files.
-const FILES_MAX: usize = 20_000;
 
 /// Surveys, for ever.
 pub(super) async fn surveys(worker: &Worker) {
@@ -93,29 +92,10 @@ fn folders(runs: &Path, held: &HashSet<RunId>) -> Vec<Leftover> {
             what: path.display().to_string(),
             run: Some(run),
             detail: String::new(),
-            bytes: Some(weigh(&path)),
+            bytes: weigh(&path),
             since: fs::metadata(&path).and_then(|meta| meta.modified()).ok().map(SystemTime::into),
         })
         .collect()
-}
-
-/// The size of a folder's files, in bytes.
-fn weigh(folder: &Path) -> i64 {
-    let (mut bytes, mut files, mut waiting) = (0_u64, 0, vec![folder.to_owned()]);
-    while let Some(folder) = waiting.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            files += 1;
-            if files > FILES_MAX {
-                return bytes.try_into().unwrap_or(i64::MAX);
-            }
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => waiting.push(entry.path()),
-                Ok(meta) => bytes += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes.try_into().unwrap_or(i64::MAX)
 }
 
 async fn clear(worker: &Worker) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{Worker, ladder};
 use crate::clock;
 use crate::db::{Held, Settlement};
-use crate::engine::{Exit, Found, Left, Signal, Status};
+use crate::engine::{Exit, Found, Left, Signal, Stage, Status};
 use crate::model::found::{Kind, Leftover};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopProgress};
 use crate::queue::Notice;
@@ -38,7 +38,7 @@ pub(super) async fn sweep(worker: &Arc<Worker>) -> anyhow::Result<()> {
     for container in &found {
         let run = RunId(container.run);
         // A run that is held and not known will be adopted at the next look.
-        if is_held(run) {
+        if is_held(run) || worker.removals.has(&container.container) {
             continue;
         }
         if let Err(error) = lay_to_rest(worker, container, lost(run)).await {
@@ -98,7 +98,7 @@ pub(super) async fn orphans(worker: &Worker) {
             kill_by_host_alone(worker, |run| known.contains(&run)).await;
             continue;
         };
-        let living = found.iter().filter(|container| container.status == Status::Alive);
+        let living = found.iter().filter(|container| container.stage == Stage::Alive);
         for container in living.filter(|container| !known.contains(&RunId(container.run))) {
             tracing::warn!(
                 run = container.run,
@@ -122,7 +122,7 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     let engine = &worker.parts.engine;
     let run = RunId(found.run);
     let mut killed = worker.has_killed(&found.container);
-    if found.status == Status::Alive {
+    if found.stage == Stage::Alive {
         tracing::warn!(%run, container = found.container, "killing a container that nobody holds");
         let (sent, by_host) = tokio::join!(
             engine.signal(&found.container, Signal::Kill),

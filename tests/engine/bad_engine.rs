@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Engine, Error, Exit, Signal, Status};
+use signalbox::engine::{Engine, Error, Exit, Signal, Stage, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -16,25 +17,40 @@ const VERSION: &str = r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#;
 /// never comes.
 struct Fake {
     path: PathBuf,
+    /// What it was asked but for its version, in first lines.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
     fn new(answer: &'static str) -> Self {
+        Self::with(vec![("", answer)])
+    }
+
+    /// One that answers each question with what stands beside the first of these that is in its first line.
+    fn with(answers: Vec<(&'static str, &'static str)>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("signalbox-fake-{}-{}.sock", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         let listener = UnixListener::bind(&path).unwrap();
+        let (answers, asked) = (Arc::new(answers), Arc::<Mutex<Vec<String>>>::default());
+        let all = Arc::clone(&asked);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
+                let (answers, all) = (Arc::clone(&answers), Arc::clone(&all));
                 tokio::spawn(async move {
                     let mut asked = vec![0; 65536];
                     let length = stream.read(&mut asked).await.unwrap();
                     let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
-                    if asked.contains("/version ") {
+                    let line = asked.lines().next().unwrap_or_default();
+                    if line.contains("/version ") {
                         stream.write_all(json("200 OK", VERSION).as_bytes()).await.unwrap();
-                    } else if answer.is_empty() {
+                        return;
+                    }
+                    all.lock().unwrap().push(line.to_owned());
+                    let (_, answer) = answers.iter().find(|(of, _)| line.contains(of)).unwrap();
+                    if answer.is_empty() {
                         std::future::pending::<()>().await;
                     } else {
                         stream.write_all(answer.as_bytes()).await.unwrap();
@@ -42,7 +58,7 @@ impl Fake {
                 });
             }
         });
-        Self { path }
+        Self { path, asked }
     }
 
     fn engine(&self) -> Docker {
@@ -169,9 +185,8 @@ async fn output_that_breaks_off_is_an_error_and_not_an_end() {
     assert!(matches!(said.as_slice(), [Err(Error::Unavailable(_))]), "{said:?}");
 }
 
-#[tokio::test]
-async fn the_name_is_taken_or_the_image_missing() {
-    let cell = signalbox::engine::Cell {
+fn cell() -> signalbox::engine::Cell {
+    signalbox::engine::Cell {
         run: 1,
         fence: 1,
         image: "agent:1".to_owned(),
@@ -184,12 +199,96 @@ async fn the_name_is_taken_or_the_image_missing() {
         },
         gate_dir: "/nowhere".into(),
         gate_token: "t".to_owned(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_name_is_taken_or_the_image_missing() {
+    let cell = cell();
     let taken = Fake::new(answer("409 Conflict", r#"{"message":"The container name is already in use"}"#));
     assert!(matches!(taken.engine().start(&cell).await, Err(Error::Exists)));
     let missing = Fake::new(answer("404 Not Found", r#"{"message":"No such image: agent:1"}"#));
     let refused = missing.engine().start(&cell).await;
     assert!(matches!(&refused, Err(Error::Refused(why)) if why.contains("agent:1")), "{refused:?}");
+}
+
+/// A full disk or a dead containerd passes, and the engine goes on answering for its version meanwhile.
+#[tokio::test]
+async fn a_start_that_may_go_well_another_time_is_not_refused() {
+    let made = ("/create", answer("201 Created", r#"{"Id":"a","Warnings":[]}"#));
+    for (odd, passes) in [
+        (answer("500 Internal Server Error", r#"{"message":"no space left on device"}"#), true),
+        (answer("503 Service Unavailable", r#"{"message":"no space left on device"}"#), true),
+        ("HTTP/1.1 500 Int", true),
+        ("\u{1}\u{2}\u{3}\r\n\r\n", true),
+        (answer("400 Bad Request", r#"{"message":"no such program"}"#), false),
+    ] {
+        for fake in [Fake::new(odd), Fake::with(vec![made, ("", odd)])] {
+            let answered = fake.engine().start(&cell()).await;
+            match passes {
+                true => assert!(matches!(answered, Err(Error::Unavailable(_))), "{odd:?}: {answered:?}"),
+                false => assert!(matches!(answered, Err(Error::Refused(_))), "{odd:?}: {answered:?}"),
+            }
+            if odd.contains("no space left") {
+                assert!(answered.unwrap_err().to_string().contains("no space left"), "{odd:?}");
+            }
+        }
+    }
+}
+
+/// A listing of containers in these states.
+fn listing(states: impl Iterator<Item = &'static str>) -> &'static str {
+    let one = |(n, state): (usize, &str)| {
+        format!(
+            r#"{{"Id":"c{n}","State":"{state}","Status":"so","Labels":{{"signalbox.run":"{n}","signalbox.fence":"7"}}}}"#
+        )
+    };
+    let all: Vec<String> = states.enumerate().map(one).collect();
+    answer("200 OK", &format!("[{}]", all.join(",")))
+}
+
+#[tokio::test]
+async fn a_list_is_one_question_however_many_there_are() {
+    let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+    let fake = Fake::new(listing(states.into_iter().cycle().take(100)));
+    let found = fake.engine().list().await.unwrap();
+    let stages: Vec<Stage> = found.iter().take(7).map(|found| found.stage).collect();
+    use Stage::{Alive, Created, Over};
+    assert_eq!((found.len(), stages), (100, vec![Created, Alive, Alive, Alive, Alive, Over, Over]));
+    assert_eq!(fake.asked.lock().unwrap().len(), 1, "{:?}", fake.asked);
+}
+
+#[tokio::test]
+async fn what_a_listing_leaves_open_is_asked_for() {
+    let over = r#"{"Status":"exited","Running":false,"ExitCode":0,"FinishedAt":"2026-11-22T06:00:00Z"}"#;
+    let list = ("/containers/json", listing(["", "running"].into_iter()));
+    let found = Fake::with(vec![list, ("", state(over))]).engine().list().await.unwrap();
+    assert_eq!((found[0].stage, found[1].stage), (Stage::Over, Stage::Alive));
+    let dumb = Fake::with(vec![list, ("", answer("500 Internal Server Error", "{}"))]);
+    assert!(dumb.engine().list().await.is_err(), "what may be there isn't left out");
+    let gone = ("", answer("404 Not Found", r#"{"message":"No such container: c0"}"#));
+    assert_eq!(Fake::with(vec![list, gone]).engine().list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_or_a_list_that_is_answered_oddly_is_none() {
+    let gone = answer("404 Not Found", r#"{"message":"No such container: a"}"#);
+    let going = answer("409 Conflict", r#"{"message":"removal of container a is already in progress"}"#);
+    for fine in [answer("204 No Content", ""), gone, going] {
+        Fake::new(fine).engine().remove("a").await.unwrap();
+    }
+    for odd in [
+        answer("409 Conflict", r#"{"message":"You cannot remove a running container a"}"#),
+        answer("500 Internal Server Error", r#"{"message":"device or resource busy"}"#),
+        answer("404 Not Found", r#"{"message":"page not found"}"#),
+        "HTTP/1.1 204 No",
+        "\u{1}\u{2}\u{3}\r\n\r\n",
+    ] {
+        let fake = Fake::new(odd);
+        assert!(fake.engine().remove("a").await.is_err(), "{odd:?}");
+        assert!(fake.engine().list().await.is_err(), "{odd:?}");
+    }
+    assert_eq!(Fake::new(answer("200 OK", "[]")).engine().list().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Status};
+use signalbox::engine::{Cell, Engine, Error, Exit, Left, Output, Signal, Stage, Status};
 use signalbox::model::agent::Limits;
+use signalbox::model::found::{Kind, Leftover};
 
-use crate::image;
+use crate::{image, stop_all};
 
 const IMAGE: &str = "signalbox-test-agent:latest";
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -151,7 +152,7 @@ async fn a_run_from_start_to_removal() {
 
     let found = engine.list().await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].run, found[0].fence, &found[0].status), (1, 7, &Status::Exited(exit)));
+    assert_eq!((found[0].run, found[0].fence, found[0].stage), (1, 7, Stage::Over));
     assert_eq!(found[0].container, container);
 
     assert!(matches!(engine.start(&host.cell(1, "true")).await, Err(Error::Exists)));
@@ -385,7 +386,7 @@ async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     fs::write(&cell.gate_dir, "a file where a folder should be").unwrap();
     assert!(host.engine.start(&cell).await.is_err());
     for left in host.engine.list().await.unwrap() {
-        assert_eq!(left.status, Status::Created);
+        assert_eq!(left.stage, Stage::Created);
         host.engine.remove(&left.container).await.unwrap();
     }
     assert_eq!(host.engine.list().await.unwrap(), vec![]);
@@ -466,4 +467,91 @@ async fn a_program_beside_an_agent_runs_in_its_workspace_and_within_bounds() {
     assert!(matches!(after, Err(Error::NotRunning)), "{after:?}");
     host.engine.remove(&container).await.unwrap();
     assert!(matches!(exec(&["true"], 100, 10_000).await, Err(Error::Absent)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_all_kills_containers_by_the_host_and_waits_for_no_engine() {
+    let Some(host) = Host::new() else { return };
+    let mut containers = Vec::new();
+    for run in 1..=6 {
+        let gate_dir = host.dir.join("w1/runs").join(run.to_string());
+        fs::create_dir_all(gate_dir.parent().unwrap()).unwrap();
+        let cell = host.cell(run, STUBBORN);
+        fs::rename(&cell.gate_dir, &gate_dir).unwrap();
+        containers.push(host.engine.start(&Cell { gate_dir, ..cell }).await.unwrap());
+    }
+    fs::write(host.dir.join("w1/lock"), "").unwrap();
+    let mut pids = Vec::new();
+    for container in &containers {
+        let found = host.api().inspect_container(container, None::<InspectContainerOptions>).await.unwrap();
+        pids.push(i32::try_from(found.state.unwrap().pid.unwrap()).unwrap());
+    }
+    let hanging = stop_all::Hanging::at(host.dir.join("engine.sock"));
+    let done = stop_all::stop_all(&host.dir, &host.fleet, &hanging.address());
+    stop_all::until("all dead", || !pids.iter().any(|pid| stop_all::lives(*pid))).await;
+    assert!(!hanging.was_given_up(), "the engine was waited for before the last kill");
+    let done = done.await.unwrap();
+    let said = stop_all::said(&done);
+    assert!(done.status.success() && said.contains("6 stopped, 0 alive"), "{done:?}");
+    assert_eq!(said.matches("nothing of it is left; the engine doesn't answer").count(), 6, "{said}");
+    for container in &containers {
+        assert_eq!(soon("the end", host.engine.wait(container)).await.unwrap().code, 137);
+    }
+}
+
+/// Asks the engine at this address, and gives what it says.
+fn told(address: &str, words: &[&str]) -> String {
+    docker(address, words).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_that_nothing_uses_are_found_with_age_and_size_and_discarded() {
+    let Some(host) = Host::new() else { return };
+    let (unused, used) = (format!("{}-unused", host.fleet), format!("{}-used", host.fleet));
+    let (ours, other) = (format!("signalbox.fleet={}", host.fleet), format!("{}-other", host.fleet));
+    for volume in [&unused, &used] {
+        told(&host.address, &["volume", "create", "--label", &ours, volume]);
+    }
+    told(&host.address, &["volume", "create", "--label", "signalbox.fleet=test-else", &other]);
+    let holder = told(&host.address, &["create", "-v", &format!("{used}:/workspace"), IMAGE]);
+    let place = told(&host.address, &["volume", "inspect", "-f", "{{.Mountpoint}}", &unused]);
+    let wrote = fs::write(Path::new(&place).join("work"), [1; 3000]).is_ok();
+
+    let volumes = async || {
+        let found = host.engine.leftovers().await.unwrap();
+        found.into_iter().filter(|left| left.kind == Kind::Volume).collect::<Vec<Leftover>>()
+    };
+    let found = volumes().await;
+    assert_eq!(found.iter().map(|left| &left.what).collect::<Vec<_>>(), [&unused]);
+    assert_eq!(found[0].bytes, wrote.then_some(3000));
+    let age = signalbox::clock::now() - found[0].since.unwrap();
+    assert!(age < time::Duration::minutes(5), "{age}");
+
+    let in_use = Leftover { what: used.clone(), ..found[0].clone() };
+    assert!(matches!(host.engine.discard(&in_use).await, Err(Error::Refused(_))));
+    host.engine.discard(&found[0]).await.unwrap();
+    assert_eq!(volumes().await, vec![]);
+    told(&host.address, &["rm", &holder]);
+    assert_eq!(volumes().await.iter().map(|left| &left.what).collect::<Vec<_>>(), [&used]);
+    told(&host.address, &["volume", "rm", &used, &other]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_image_that_was_replaced_is_found_and_discarded() {
+    let Some(host) = Host::new() else { return };
+    let name = format!("{}-image:latest", host.fleet);
+    let make = || {
+        image::make(&host.address, &name, &host.dir.join("root"), &["sh"], &[("entrypoint", "#!/bin/sh\n")])
+    };
+    let id = || told(&host.address, &["inspect", "-f", "{{.Id}}", &name]);
+    make();
+    let (old, found) = (id(), async || host.engine.leftovers().await.unwrap());
+    assert!(!found().await.iter().any(|left| left.what == old), "it is in use by its name");
+    make();
+    let left = found().await.into_iter().find(|left| left.what == old).expect("the old one");
+    assert_eq!((left.kind, left.detail.as_str()), (Kind::Image, "Claude Code 9.9.9"));
+    assert!(left.bytes.is_some_and(|bytes| bytes > 100_000) && left.since.is_some(), "{left:?}");
+    host.engine.discard(&left).await.unwrap();
+    assert!(!found().await.iter().any(|left| left.what == old));
+    told(&host.address, &["rmi", &name]);
 }

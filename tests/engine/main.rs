@@ -13,3 +13,4 @@ mod gate;
 mod image;
 mod meter;
 mod process;
+mod stop_all;

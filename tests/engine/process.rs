@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use signalbox::engine::process::Processes;
-use signalbox::engine::{Cell, DEADLINE, Engine, Error, Exit, Output, Signal, Status};
+use signalbox::engine::{Cell, DEADLINE, Engine, Error, Exit, Output, Signal, Stage, Status};
 use signalbox::model::agent::Limits;
 
 const KILLED: Status = Status::Exited(Exit { code: 137, oom: false });
@@ -144,7 +144,7 @@ async fn a_run_from_start_to_removal() {
 
     let found = engine.list().await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].run, found[0].fence, &found[0].status), (1, 7, &Status::Exited(exit)));
+    assert_eq!((found[0].run, found[0].fence, found[0].stage), (1, 7, Stage::Over));
     assert_eq!(found[0].container, container);
 
     assert!(matches!(engine.start(&host.cell(1, "true")).await, Err(Error::Exists)));
@@ -255,7 +255,7 @@ async fn the_next_worker_finds_the_run_and_all_its_output() {
     let container = host.started(8, "echo one; until [ -e go ]; do sleep 0.01; done; echo two; exit 4").await;
     let next = open(&host.dir);
     let found = next.list().await.unwrap();
-    assert_eq!((found.len(), found[0].run, &found[0].status), (1, 8, &Status::Alive));
+    assert_eq!((found.len(), found[0].run, found[0].stage), (1, 8, Stage::Alive));
     let output = next.output(&found[0].container);
     fs::write(host.dir.join("cells/8/workspace/go"), "").unwrap();
     let pieces: Vec<_> = soon("the output", output.collect()).await;
@@ -282,7 +282,7 @@ async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     let found = soon("the shim's end", async {
         loop {
             let found = without.list().await.unwrap();
-            if found[0].status == Status::Created {
+            if found[0].stage == Stage::Created {
                 return found;
             }
         }

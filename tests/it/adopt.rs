@@ -183,3 +183,26 @@ async fn a_life_that_begins_while_postgres_is_away_kills_what_no_lease_can_hold_
     let over = fleet.until_over(run).await;
     assert!(over.evidence.unwrap().exit_code == Some(137) && fleet.engine.made(run.0) == 1);
 }
+
+#[tokio::test]
+async fn a_worker_that_comes_back_to_many_runs_asks_for_one_list() {
+    let fleet = Fleet::new().await;
+    let mut runs = Vec::new();
+    for n in 0..30 {
+        let run = fleet.start(&format!("run {n}")).await;
+        let lease = fleet.claim("w1").await;
+        fleet.app.worker_db.mark_running(&lease, &format!("container-{run}")).await.unwrap();
+        fleet.engine.plant(run.0);
+        runs.push(run);
+    }
+    let _worker = fleet.worker("w1").await;
+    for run in &runs {
+        fleet.until(*run, "adopted", |run| run.fence == 2).await;
+        fleet.engine.exit(run.0, 0);
+    }
+    for run in &runs {
+        fleet.until_over(*run).await;
+    }
+    let listed = fleet.engine.listed();
+    assert!(listed <= 8, "the sweep's, the survey's and that of the adoption: {listed}");
+}

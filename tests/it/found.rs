@@ -1,5 +1,7 @@
 //! Lost and found: what a host holds and no run accounts for, and the other way about.
 
+use signalbox::engine::Error;
+use signalbox::model::found::{Kind, Leftover};
 use signalbox::model::run::State;
 
 use crate::fleet::{Fleet, until};
@@ -109,4 +111,60 @@ async fn a_lost_run_without_a_container_is_named_until_it_is_settled() {
     let found = fleet.app.worker_db.runs_without("w1", &[]).await.unwrap();
     assert_eq!(found.iter().map(|(run, _)| *run).collect::<Vec<_>>(), [run]);
     assert_eq!(fleet.run(run).await.state, State::Running);
+}
+
+#[tokio::test]
+async fn images_and_volumes_that_nothing_uses_are_listed_and_removed_when_that_is_wished() {
+    let fleet = Fleet::new().await;
+    let ada = fleet.app.superuser().await;
+    let since = signalbox::clock::now() - time::Duration::hours(50);
+    let leftover = |kind, what: &str, bytes| {
+        let (what, detail) = (what.to_owned(), "left".to_owned());
+        Leftover { kind, what, run: None, detail, bytes, since: Some(since) }
+    };
+    fleet.engine.leave(leftover(Kind::Image, "sha256:0123", Some(5 << 20)));
+    fleet.engine.leave(leftover(Kind::Volume, "work-7", Some(3 << 10)));
+    fleet.engine.leave(leftover(Kind::Volume, "work-8", None));
+    let _worker = fleet.worker("w1").await;
+    until("listed", async || open(&fleet).await.len() == 3).await;
+    let page = ada.get("/found").await.body;
+    for words in ["Replaced agent image", "sha256:0123", "5.0 MiB", "work-7", "3 KiB", "work-8", "2 d"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert_eq!(fleet.engine.left_over().len(), 3, "nothing is removed before somebody wants it");
+    for (id, _) in &open(&fleet).await[..2] {
+        assert_eq!(ada.post(&format!("/found/{id}"), &[]).await.status, 303);
+    }
+    until("removed", async || open(&fleet).await.len() == 1).await;
+    let left = fleet.engine.left_over();
+    assert_eq!(left.iter().map(|left| left.what.as_str()).collect::<Vec<_>>(), ["work-8"]);
+    let page = ada.get("/found").await.body;
+    assert!(page.contains("Removed. By worker w1."), "{page}");
+}
+
+#[tokio::test]
+async fn a_container_that_nobody_holds_is_killed_and_removed_when_that_is_wished() {
+    let fleet = Fleet::new().await;
+    let ada = fleet.app.superuser().await;
+    fleet.engine.plant(4711);
+    // The sweep can't; it tries again 15 s later.
+    fleet.engine.answers(Some(("signal", || Error::Unavailable("it is busy".into()))));
+    let _worker = fleet.worker("w1").await;
+    until("listed", async || !open(&fleet).await.is_empty()).await;
+    let (id, kind) = open(&fleet).await.remove(0);
+    assert_eq!(kind, "container");
+    let page = ada.get("/found").await.body;
+    assert!(page.contains("Kill and remove") && page.contains("/runs/4711"), "{page}");
+    assert_eq!(fleet.engine.alive(), [4711]);
+    // A first try that fails says so, and offers it again.
+    assert_eq!(ada.post(&format!("/found/{id}"), &[]).await.status, 303);
+    let failed = async || ada.get("/found").await.body.contains("it is still alive");
+    until("tried", failed).await;
+    assert_eq!(fleet.engine.alive(), [4711]);
+    fleet.engine.answers(None);
+    assert_eq!(ada.post(&format!("/found/{id}"), &[]).await.status, 303);
+    until("gone", async || open(&fleet).await.is_empty()).await;
+    assert!(fleet.engine.known().is_empty());
+    let page = ada.get("/found").await.body;
+    assert!(page.contains("Killed and removed"), "{page}");
 }

@@ -23,8 +23,8 @@ async fn lost(fleet: &Fleet) -> RunId {
 /// Waits until a worker has gone through all that its engine lists, and what is lost, twice.
 async fn swept(engine: &Scripted) {
     engine.plant(900);
-    let lists = engine.lists();
-    until("swept", async || engine.known().is_empty() && engine.lists() > lists + 2).await;
+    let lists = engine.listed();
+    until("swept", async || engine.known().is_empty() && engine.listed() > lists + 2).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use signalbox::engine::host::Cell as HostCell;
 use signalbox::engine::{
     About, Cell, DEADLINE, Engine, Error, Executed, Exit, Found, Left, Output, Result, Signal, Status,
 };
+use signalbox::model::found::Leftover;
 use tokio::sync::watch;
 
 /// What containers of the engine do.
@@ -34,6 +35,9 @@ pub(crate) struct Script {
 /// What a program beside an agent says; none: it hangs, and the engine with it.
 type Exec = Arc<dyn Fn(&[&str]) -> Option<Executed> + Send + Sync>;
 
+/// Some of the runs.
+type Which = Arc<dyn Fn(i64) -> bool + Send + Sync>;
+
 /// An answer in place of a deed.
 pub(crate) type Odd = fn() -> Error;
 
@@ -45,7 +49,9 @@ pub(crate) enum Moment {
 }
 
 struct Container {
-    found: Found,
+    run: i64,
+    fence: i64,
+    status: Status,
     /// The run's folder, mounted in it.
     folder: PathBuf,
     script: Script,
@@ -86,8 +92,6 @@ struct World {
     forgets: bool,
     /// Who it is.
     identity: String,
-    /// How often it was asked for its list.
-    lists: usize,
     /// What each call of this name answers instead of doing anything.
     answers: Option<(&'static str, Odd)>,
     /// The next such call is never answered, before or after it has done its work.
@@ -100,6 +104,12 @@ struct World {
     keeps: bool,
     /// Starting makes the container, and then the answer is lost.
     loses_answers: bool,
+    /// Runs whose containers are made, and then can't be started.
+    stillborn: Option<Which>,
+    /// How often it was asked for a list.
+    listed: usize,
+    /// Images and volumes that nothing uses.
+    leftovers: Vec<Leftover>,
     exec: Option<Exec>,
 }
 
@@ -184,11 +194,6 @@ impl Scripted {
         self.change(|world| world.identity = identity.to_owned());
     }
 
-    /// How often it was asked for its list.
-    pub(crate) fn lists(&self) -> usize {
-        self.world.lock().unwrap().lists
-    }
-
     /// From now on calls of this name are answered so, and do nothing.
     pub(crate) fn answers(&self, answers: Option<(&'static str, Odd)>) {
         self.change(|world| world.answers = answers);
@@ -200,6 +205,26 @@ impl Scripted {
 
     pub(crate) fn loses_answers(&self, loses: bool) {
         self.change(|world| world.loses_answers = loses);
+    }
+
+    /// From now on the containers of these runs are made, and then can't be started, with an answer that may pass.
+    pub(crate) fn stillborn(&self, which: impl Fn(i64) -> bool + Send + Sync + 'static) {
+        self.change(|world| world.stillborn = Some(Arc::new(which)));
+    }
+
+    /// How often it was asked for a list.
+    pub(crate) fn listed(&self) -> usize {
+        self.world.lock().unwrap().listed
+    }
+
+    /// Something that nothing uses.
+    pub(crate) fn leave(&self, leftover: Leftover) {
+        self.change(|world| world.leftovers.push(leftover));
+    }
+
+    /// What is left of that.
+    pub(crate) fn left_over(&self) -> Vec<Leftover> {
+        self.world.lock().unwrap().leftovers.clone()
     }
 
     pub(crate) fn keeps(&self, keeps: bool) {
@@ -231,13 +256,13 @@ impl Scripted {
     /// The runs whose containers are alive.
     pub(crate) fn alive(&self) -> Vec<i64> {
         let world = self.world.lock().unwrap();
-        let alive = world.containers.values().filter(|container| container.found.status == Status::Alive);
-        alive.map(|container| container.found.run).collect()
+        let alive = world.containers.values().filter(|container| container.status == Status::Alive);
+        alive.map(|container| container.run).collect()
     }
 
     /// The runs that the engine knows anything of.
     pub(crate) fn known(&self) -> Vec<i64> {
-        self.world.lock().unwrap().containers.values().map(|container| container.found.run).collect()
+        self.world.lock().unwrap().containers.values().map(|container| container.run).collect()
     }
 
     /// The folder of a container's gate, and the token that it presents there.
@@ -256,7 +281,7 @@ impl Scripted {
     pub(crate) fn exit(&self, run: i64, code: i64) {
         self.change(|world| {
             let container = world.containers.get_mut(&name(run)).unwrap();
-            container.found.status = Status::Exited(Exit { code, oom: false });
+            container.status = Status::Exited(Exit { code, oom: false });
         });
     }
 
@@ -312,9 +337,9 @@ fn name(run: i64) -> String {
 
 impl World {
     fn make(&mut self, run: i64, fence: i64, status: Status, folder: &Path) {
-        let found = Found { container: name(run), run, fence, status };
         let (script, folder) = (self.script.clone(), folder.to_owned());
-        let container = Container { found, folder, script, signals: Vec::new(), log: Vec::new() };
+        let container =
+            Container { run, fence, status, folder, script, signals: Vec::new(), log: Vec::new() };
         self.containers.insert(name(run), container);
         self.made.push(run);
     }
@@ -346,6 +371,10 @@ impl Engine for Scripted {
             if world.containers.contains_key(&name(cell.run)) {
                 return Err(Error::Exists);
             }
+            if world.stillborn.as_ref().is_some_and(|which| which(cell.run)) {
+                world.make(cell.run, cell.fence, Status::Created, &cell.gate_dir);
+                return Err(Error::Unavailable("500: no space left on device".into()));
+            }
             let status = match world.script.exits {
                 Some(code) => Status::Exited(Exit { code, oom: false }),
                 None => Status::Alive,
@@ -360,7 +389,7 @@ impl Engine for Scripted {
     async fn signal(&self, container: &str, signal: Signal) -> Result<()> {
         self.reach("signal", |world| {
             let container = world.container(container)?;
-            if container.found.status != Status::Alive {
+            if container.status != Status::Alive {
                 return Err(Error::NotRunning);
             }
             container.signals.push(signal.name());
@@ -374,7 +403,7 @@ impl Engine for Scripted {
                 if let (Signal::Int, Some(words)) = (signal, container.script.last_words.clone()) {
                     container.script.prints.push(words);
                 }
-                container.found.status = Status::Exited(Exit { code, oom: false });
+                container.status = Status::Exited(Exit { code, oom: false });
             }
             Ok(())
         })
@@ -386,7 +415,7 @@ impl Engine for Scripted {
             .reach("exec", |world| {
                 let exec = world.exec.clone();
                 let container = world.container(container)?;
-                if container.found.status != Status::Alive {
+                if container.status != Status::Alive {
                     return Err(Error::NotRunning);
                 }
                 container.log.push(argv.join(" "));
@@ -401,7 +430,7 @@ impl Engine for Scripted {
 
     async fn inspect(&self, container: &str) -> Result<Status> {
         self.reach("inspect", |world| {
-            let status = world.container(container).map_or(Status::Absent, |c| c.found.status.clone());
+            let status = world.container(container).map_or(Status::Absent, |c| c.status.clone());
             Ok(if world.forgets { Status::Absent } else { status })
         })
         .await
@@ -416,7 +445,7 @@ impl Engine for Scripted {
                 if world.forgets {
                     return Err(Error::Absent);
                 }
-                world.container(container).map(|c| c.found.status.clone()).map(|status| (status, hangs))
+                world.container(container).map(|c| c.status.clone()).map(|status| (status, hangs))
             };
             match status {
                 Err(error) => return Err(error),
@@ -440,7 +469,7 @@ impl Engine for Scripted {
                         drop(world);
                         return Some((chunk, (engine, id, changes, given + 1)));
                     }
-                    if matches!(found.found.status, Status::Exited(_)) {
+                    if matches!(found.status, Status::Exited(_)) {
                         return None;
                     }
                 }
@@ -452,9 +481,13 @@ impl Engine for Scripted {
 
     async fn list(&self) -> Result<Vec<Found>> {
         self.reach("list", |world| {
-            world.lists += 1;
-            let ours = world.containers.values().filter(|container| container.is_of(self.worker.as_deref()));
-            Ok(ours.map(|container| container.found.clone()).collect())
+            world.listed += 1;
+            let found = |(id, container): (&String, &Container)| {
+                let (run, fence, stage) = (container.run, container.fence, container.status.stage()?);
+                Some(Found { container: id.clone(), run, fence, stage })
+            };
+            let ours = world.containers.iter().filter(|(_, c)| c.is_of(self.worker.as_deref()));
+            Ok(ours.filter_map(found).collect())
         })
         .await
     }
@@ -464,7 +497,7 @@ impl Engine for Scripted {
             if world.keeps {
                 return Err(Error::Unavailable("it keeps what it has".into()));
             }
-            match world.containers.get(container).map(|container| &container.found.status) {
+            match world.containers.get(container).map(|container| &container.status) {
                 Some(Status::Alive) => return Err(Error::Refused("it is alive".into())),
                 _ => world.containers.remove(container),
             };
@@ -481,18 +514,30 @@ impl Engine for Scripted {
             }
             true => {
                 world.survivors = 0;
-                let found = &mut world.container(id)?.found;
-                if found.status == Status::Alive {
-                    found.status = Status::Exited(Exit { code: 137, oom: false });
+                let container = world.container(id)?;
+                if container.status == Status::Alive {
+                    container.status = Status::Exited(Exit { code: 137, oom: false });
                 }
                 Ok(())
             }
         })
     }
 
+    async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.reach("leftovers", |world| Ok(world.leftovers.clone())).await
+    }
+
+    async fn discard(&self, leftover: &Leftover) -> Result<()> {
+        self.reach("discard", |world| {
+            world.leftovers.retain(|left| (left.kind, &left.what) != (leftover.kind, &leftover.what));
+            Ok(())
+        })
+        .await
+    }
+
     async fn left(&self, id: &str) -> Left {
         let world = self.world.lock().unwrap();
-        let lives = world.containers.get(id).is_some_and(|container| container.found.status == Status::Alive);
+        let lives = world.containers.get(id).is_some_and(|container| container.status == Status::Alive);
         match (world.on_host, world.survivors + usize::from(lives)) {
             _ if world.unreadable => Left::Unread,
             (false, _) => Left::Unseen,
@@ -506,10 +551,8 @@ impl Engine for Scripted {
         if world.unreadable {
             return Err(Error::Unavailable("it can't be looked at".into()));
         }
-        let living = world.containers.values().filter(|c| c.found.status == Status::Alive && world.on_host);
+        let living = world.containers.values().filter(|c| c.status == Status::Alive && world.on_host);
         let ours = living.filter(|container| container.folder.starts_with(work_dir));
-        Ok(ours
-            .map(|c| HostCell { container: c.found.container.clone(), folder: c.folder.clone() })
-            .collect())
+        Ok(ours.map(|c| HostCell { container: name(c.run), folder: c.folder.clone() }).collect())
     }
 }

@@ -72,6 +72,12 @@ impl Processes {
         Self { shim: shim.to_path_buf(), ..self }
     }
 
+    /// The runs that have a folder here, alive or not; to look closer takes time that a kill doesn't have.
+    pub fn cells(&self) -> Vec<i64> {
+        let entries = fs::read_dir(&self.cells).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// The folder of a container. Ids are numbers, so none leads elsewhere.
     fn folder(&self, container: &str) -> Result<Folder> {
         let run: i64 = container.parse().map_err(|_| Error::Absent)?;
@@ -151,7 +157,8 @@ impl Engine for Processes {
         });
         let folder = folder.await?.ok_or(Error::Exists)?;
         let shim = self.spawn(&folder);
-        let shim = shim.map_err(|error| Error::Refused(format!("the shim can't be started: {error}")))?;
+        // For want of memory or file descriptors, which is nothing that the run could help.
+        let shim = shim.map_err(|error| Error::Unavailable(format!("the shim can't be started: {error}")))?;
         timeout(START_DEADLINE, begun(&folder, &shim)).await.map_err(|_| late(START_DEADLINE))??;
         Ok(cell.run.to_string())
     }
@@ -290,7 +297,8 @@ fn found(cells: &Path) -> io::Result<Vec<Found>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let folder = Folder::at(entry.path());
         let (Ok(run), Some(spec)) = (name.parse(), folder.spec()?) else { continue };
-        all.push(Found { container: name, run, fence: spec.fence, status: folder.status()? });
+        let stage = folder.status()?.stage();
+        all.extend(stage.map(|stage| Found { container: name, run, fence: spec.fence, stage }));
     }
     Ok(all)
 }

@@ -28,7 +28,7 @@ pub(super) fn proven(
         plus: wished_at.and_then(|wished| later(wished, proof.confirmed_at)),
         ..Stop::new(Mark::Done, tone, name)
     };
-    let lines = [Some(format!("{first}{}", engines_word(proof))), hosts_word(run, now)];
+    let lines = [Some(format!("{first}{}", engines_word(proof))), hosts_word(run, now), run.trouble.clone()];
     lines.into_iter().flatten().fold(step, Stop::says)
 }
 

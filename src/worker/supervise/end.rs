@@ -15,15 +15,6 @@ use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopProgress};
 const REFUSED: &str =
     "It finished, but its worker had lost the lease by then, and what it printed last was refused.";
 
-/// Between two tries to remove a container.
-const REMOVALS: [Duration; 5] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
-
 impl Supervisor<'_> {
     /// The engine says that there is no container any more.
     pub(super) async fn gone(&mut self) {
@@ -171,29 +162,5 @@ impl Supervisor<'_> {
         let ago = Duration::try_from(clock::now() - evidence.confirmed_at).unwrap_or_default();
         let settlement = Settlement { own, reason, evidence, ago, progress };
         self.worker.parts.db.settle_lost(lease.worker(), lease.run(), &settlement).await
-    }
-
-    /// Removes the container that is over. One that won't go is tried again behind our back, and then said to stay: the
-    /// sweep goes on trying.
-    pub(super) async fn remove(&self, container: &str) {
-        let Err(error) = self.engine().remove(container).await else { return };
-        tracing::warn!(run = %self.job.lease.run(), %error, "the container stays for now");
-        let (parts, run) = (self.worker.parts.clone(), self.job.lease.run());
-        let container = container.to_owned();
-        tokio::spawn(async move {
-            let mut error = error;
-            for pause in REMOVALS {
-                sleep(pause).await;
-                match parts.engine.remove(&container).await {
-                    Ok(()) => return,
-                    Err(again) => error = again,
-                }
-            }
-            let detail = format!("{container}: {error}");
-            let name = &parts.settings.name;
-            if let Err(error) = parts.db.note_of_worker(name, "container stays", Some(run), &detail).await {
-                tracing::warn!(%run, %error, "nor can that be noted");
-            }
-        });
     }
 }

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Worker;
 use super::metering;
 use super::pump::Stored;
+use super::removal;
 use super::reporter::{self, Report};
 use super::roster::Order;
 use crate::clock;
@@ -52,6 +54,8 @@ pub(super) struct Job {
     metered: Metered,
     /// When this life of the worker took the run.
     taken_at: time::OffsetDateTime,
+    /// When the round of adoptions began that it was taken over in: what the engine has listed since then is new enough.
+    round: Option<Instant>,
 }
 
 impl Job {
@@ -68,10 +72,11 @@ impl Job {
             step: None,
             metered: claimed.metered,
             taken_at: clock::now(),
+            round: None,
         }
     }
 
-    pub(super) fn adopted(adopted: Adopted) -> Self {
+    pub(super) fn adopted(adopted: Adopted, round: Instant) -> Self {
         let mut token_hash = [0; 32];
         let length = adopted.gate_token_hash.len().min(32);
         token_hash[..length].copy_from_slice(&adopted.gate_token_hash[..length]);
@@ -87,6 +92,7 @@ impl Job {
             step: adopted.step,
             metered: adopted.metered,
             taken_at: clock::now(),
+            round: Some(round),
         }
     }
 
@@ -133,6 +139,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
         metering::report(worker, &job.lease, metered)
     );
     worker.roster.leave(&job.lease);
+    worker.starts.left(run);
     worker.tell(Notice::Changed(run));
     worker.wake.notify_one();
 }
@@ -141,13 +148,13 @@ impl Supervisor<'_> {
     async fn run(&mut self, dir: &Path) {
         let lease = &self.job.lease;
         if let Err(error) = self.open_gate(dir).await {
-            let why = format!("Worker {} can't open its gate: {error}", lease.worker());
+            let why = format!("a gate can't be opened: {error}");
             tracing::error!(run = %lease.run(), %error, "the gate can't be opened");
             if self.job.token.is_some() {
                 // Not again at once: what is missing here (room, file descriptors) will be missing then.
-                self.worker.engine_failed();
+                self.worker.starts.rest(&why, Instant::now());
                 self.clear(dir).await;
-                self.give_back(&why).await;
+                self.give_back(&format!("On worker {}, {why}", lease.worker())).await;
                 return;
             }
         }
@@ -162,7 +169,7 @@ impl Supervisor<'_> {
             Container::KilledInStart(container) => self.killed_in_start(&container).await,
             Container::There(container) => {
                 self.live(&container).await;
-                self.remove(&container).await;
+                removal::remove(self.worker, lease, &container).await;
             }
         }
         self.clear(dir).await;

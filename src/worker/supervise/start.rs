@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{RETRY, Supervisor};
 use crate::clock;
-use crate::engine::{self, Cell, Found, Status};
+use crate::engine::{self, Cell, Found, Left, Stage};
 use crate::model::run::StopMode;
 use crate::worker::notes;
 use crate::worker::roster::Order;
@@ -59,28 +59,44 @@ impl Supervisor<'_> {
             self.worker.roster.order(self.job.lease.run(), order);
         }
         match started {
-            Ok(container) => Container::There(container),
-            Err(error) => {
-                tracing::warn!(run = %self.job.lease.run(), %error, "the container didn't start");
-                let refused = matches!(error, engine::Error::Refused(_));
-                if !refused {
-                    self.worker.engine_failed();
-                }
-                match self.find(dir).await {
-                    // It did start, so it is never given back to the queue.
-                    Container::NeverStarted(_) | Container::Gone if killed.is_some() => {
-                        Container::KilledInStart(killed.unwrap_or_default())
-                    }
-                    Container::NeverStarted(_) if refused => {
-                        self.refused(&error.to_string()).await;
-                        Container::NeverStarted(String::new())
-                    }
-                    Container::NeverStarted(_) | Container::Gone => {
-                        Container::NeverStarted(error.to_string())
-                    }
-                    there => there,
-                }
+            Ok(container) => {
+                self.worker.starts.worked(self.job.lease.run());
+                Container::There(container)
             }
+            Err(error) => self.not_started(dir, &error, killed).await,
+        }
+    }
+
+    /// The engine hasn't started it: what became of it. What another try wouldn't help is the run's end; anything else
+    /// may pass, so the run is given back, and the engine left alone for a while.
+    async fn not_started(&mut self, dir: &Path, error: &engine::Error, killed: Option<String>) -> Container {
+        let run = self.job.lease.run();
+        tracing::warn!(%run, %error, "the container didn't start");
+        let why = failure(error);
+        let last = match error {
+            engine::Error::Refused(_) => Some(error.to_string()),
+            _ => self.worker.starts.failed(run, &why, Instant::now()).map(|given_up| {
+                let (tries, minutes) = (given_up.tries, given_up.within.as_secs() / 60);
+                format!("{why}; it was tried {tries} times within {minutes} minutes")
+            }),
+        };
+        match (self.find(dir).await, killed, last) {
+            // It did start, so it is never given back to the queue.
+            (Container::NeverStarted(_) | Container::Gone, Some(killed), _) => {
+                Container::KilledInStart(killed)
+            }
+            (Container::NeverStarted(_), None, Some(why)) => {
+                self.refused(&why).await;
+                Container::NeverStarted(String::new())
+            }
+            (Container::NeverStarted(_) | Container::Gone, None, _) => {
+                Container::NeverStarted(format!("On worker {}, {why}", self.worker.name()))
+            }
+            (Container::There(container), ..) => {
+                self.worker.starts.worked(run);
+                Container::There(container)
+            }
+            (killed @ Container::KilledInStart(_), ..) => killed,
         }
     }
 
@@ -108,17 +124,19 @@ impl Supervisor<'_> {
     }
 
     /// Asks the engine, until it answers, what became of this run's container. One that was made and never started is
-    /// removed.
+    /// removed; nothing is said of it before it is gone.
     pub(super) async fn find(&mut self, dir: &Path) -> Container {
         let run = self.job.lease.run().0;
         let mut obeyed = false;
+        let mut round = self.job.round;
         loop {
             if let Some(order) = self.order().filter(|_| !obeyed) {
                 self.obey(order);
                 obeyed = true;
             }
-            let found = match self.engine().list().await {
-                Ok(found) => found.into_iter().find(|found| found.run == run),
+            let since = round.take().unwrap_or_else(Instant::now);
+            let found = match self.worker.listing.since(since, self.engine()).await {
+                Ok(found) => found.iter().find(|found| found.run == run).cloned(),
                 Err(error) => {
                     self.troubled(&error, Instant::now() + RETRY);
                     // What is to be stopped isn't left alone until the engine answers again: this host may see it.
@@ -131,11 +149,14 @@ impl Supervisor<'_> {
             };
             self.calm();
             match found {
-                Some(Found { container, status: Status::Created, .. }) => {
+                Some(Found { container, stage: Stage::Created, .. }) => {
                     if let Err(error) = self.engine().remove(&container).await {
                         tracing::warn!(run, %error, "a container that never started can't be removed");
                         self.troubled(&error, Instant::now() + RETRY);
                         self.pause(RETRY, obeyed).await;
+                    } else if let Left::Alive(_) = self.engine().left(&container).await {
+                        // The engine has lost sight of what it had started.
+                        return Container::KilledInStart(container);
                     }
                 }
                 Some(Found { container, .. }) => return Container::There(container),
@@ -196,5 +217,13 @@ impl Supervisor<'_> {
             let had = report.trouble.take().is_some();
             report.progress.trouble.take().is_some() || had
         });
+    }
+}
+
+/// A failed start in words that also fit runs which weren't tried.
+fn failure(error: &engine::Error) -> String {
+    match error {
+        engine::Error::Unavailable(why) => format!("the container engine failed to start a run: {why}"),
+        other => other.to_string(),
     }
 }
