@@ -143,6 +143,6 @@ stores_stop() {
 
 # shellcheck disable=SC2034 # for the scripts
 # For data that nobody will miss: as fast as it goes, with room for many tests at once.
-# A checkpoint that takes its time keeps whoever makes a database waiting for a minute.
+# Whoever drops a database waits for a checkpoint that takes its time, and for connections that hang half-way in.
 FAST_POSTGRES=(fsync=off synchronous_commit=off full_page_writes=off max_connections=300 checkpoint_timeout=1d
-    checkpoint_completion_target=0)
+    checkpoint_completion_target=0 authentication_timeout=5s)

@@ -3,6 +3,7 @@
 //! Each request has a connection of its own, so that an engine that was restarted leaves no stale one behind.
 
 mod leftovers;
+mod output;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,6 +29,8 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use time::OffsetDateTime;
 use tokio::time::timeout;
+
+use output::Following;
 
 use super::host::{Host, Left};
 use super::{
@@ -120,10 +123,10 @@ impl Docker {
         tokio::task::spawn_blocking(move || question(&host, &container)).await.ok()
     }
 
-    async fn logs(&self, container: &str) -> Result<Logs> {
+    async fn logs(&self, container: &str, follow: bool) -> Result<Logs> {
         let api = self.link.ask(DEADLINE, |api| async { Ok(api) }).await?;
         let options =
-            LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).tail("all").build();
+            LogsOptionsBuilder::default().follow(follow).stdout(true).stderr(true).tail("all").build();
         Ok(api.logs(container, Some(options)).boxed())
     }
 
@@ -294,7 +297,7 @@ impl Engine for Docker {
     }
 
     fn output(&self, container: &str) -> BoxStream<'static, Result<Output>> {
-        let following = Following { docker: self.clone(), container: container.to_owned(), logs: None };
+        let following = Following::of(self, container);
         stream::unfold(Some(following), Following::next).boxed()
     }
 
@@ -409,51 +412,6 @@ async fn executed(api: Api, container: &str, config: ExecConfig, limit: usize) -
     }
     done.code = api.inspect_exec(&id).await.map_err(said)?.exit_code;
     Ok(done)
-}
-
-/// A container's output on its way.
-struct Following {
-    docker: Docker,
-    container: String,
-    logs: Option<Logs>,
-}
-
-impl Following {
-    /// The next piece. After an error there is none: whoever wants more starts again from the first byte.
-    async fn next(following: Option<Self>) -> Option<(Result<Output>, Option<Self>)> {
-        let mut following = following?;
-        match following.piece().await {
-            Ok(Some(piece)) => Some((Ok(piece), Some(following))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
-        }
-    }
-
-    async fn piece(&mut self) -> Result<Option<Output>> {
-        let logs = match &mut self.logs {
-            Some(logs) => logs,
-            none => none.insert(self.docker.logs(&self.container).await?),
-        };
-        let mut over = false;
-        loop {
-            match timeout(SILENCE, logs.next()).await {
-                Ok(Some(Ok(LogOutput::StdOut { message }))) => return Ok(Some(Output::Stdout(message))),
-                Ok(Some(Ok(LogOutput::StdErr { message }))) => return Ok(Some(Output::Stderr(message))),
-                Ok(Some(Ok(_))) => return Err(Error::Unavailable("its log can't be read".to_owned())),
-                Ok(Some(Err(error))) => return Err(said(error)),
-                Ok(None) => break,
-                // An engine has been seen to follow the log of a container that was over, for ever.
-                Err(_) if over => return Err(Error::Unavailable("its log doesn't end".to_owned())),
-                Err(_) => over = matches!(self.docker.inspect(&self.container).await, Ok(Status::Exited(_))),
-            }
-        }
-        // An engine that shuts down ends its answers properly too.
-        match timeout(DEADLINE, self.docker.wait(&self.container)).await {
-            Ok(Ok(_)) | Ok(Err(Error::Absent)) => Ok(None),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::Unavailable("its log ended before the container".to_owned())),
-        }
-    }
 }
 
 /// What a listing says, where it says anything.

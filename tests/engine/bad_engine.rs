@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use signalbox::engine::docker::Docker;
-use signalbox::engine::{Engine, Error, Exit, Signal, Stage, Status};
+use signalbox::engine::{Engine, Error, Exit, Output, Signal, Stage, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -183,6 +183,39 @@ async fn output_that_breaks_off_is_an_error_and_not_an_end() {
     let fake = Fake::new("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n\u{1}\0\0\0\0\0\0\u{8}");
     let said: Vec<_> = fake.engine().output("a").collect().await;
     assert!(matches!(said.as_slice(), [Err(Error::Unavailable(_))]), "{said:?}");
+}
+
+/// A log as the engine sends it: a frame each, of standard output or error.
+fn log(frames: &[(u8, &str)]) -> &'static str {
+    let framed = frames.iter().map(|(stream, text)| {
+        format!("{}\0\0\0\0\0\0{}{text}", char::from(*stream), char::from(text.len() as u8))
+    });
+    let body: String = framed.collect();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    Box::leak((head + &body).into_boxed_str())
+}
+
+#[tokio::test]
+async fn a_followed_log_that_ends_too_soon_is_read_again() {
+    let exited = r#"{"Status":"exited","Running":false,"ExitCode":0,"FinishedAt":"2026-11-28T10:00:00Z"}"#;
+    let fake = Fake::with(vec![
+        ("follow=true", log(&[(1, "one\n"), (2, "err")])),
+        ("follow=false", log(&[(1, "one\ntw"), (2, "error\n"), (1, "o\n")])),
+        ("/wait", answer("200 OK", r#"{"StatusCode":0}"#)),
+        ("/json", state(exited)),
+    ]);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut pieces = fake.engine().output("a");
+    while let Some(piece) = pieces.next().await {
+        match piece.unwrap() {
+            Output::Stdout(bytes) => out.extend(bytes),
+            Output::Stderr(bytes) => err.extend(bytes),
+        }
+    }
+    assert_eq!(
+        (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)),
+        ("one\ntwo\n".into(), "error\n".into())
+    );
 }
 
 fn cell() -> signalbox::engine::Cell {
