@@ -50,19 +50,21 @@ function morphAttributes(from, to) {
 function morph(from, to) {
   if (own(from)) return;
   morphAttributes(from, to);
-  const wanted = new Set([...to.children].map((child) => child.id).filter(Boolean));
+  const children = [...to.childNodes];
   let at = from.firstChild;
-  for (const next of [...to.childNodes]) {
-    const found = counterpart(from, at, next);
+  for (const [n, next] of children.entries()) {
+    const wanted = (node) => children.slice(n + 1).some((child) => isLike(node, child));
+    const found = counterpart(from, at, next, wanted);
     if (!found) {
       from.insertBefore(document.importNode(next, true), at);
       continue;
     }
-    // What stays isn't moved, or it would lose its focus and how far it is scrolled: what stands in its way goes.
-    while (at && at !== found && follows(at, found) && !wanted.has(at.id)) {
-      const gone = at;
-      at = at.nextSibling;
-      gone.remove();
+    // What stays isn't moved, or it would lose its focus and how far it is scrolled: what stands in its way goes, unless
+    // it will be wanted.
+    const between = nodesBetween(at, found);
+    if (between && !between.some(wanted)) {
+      for (const node of between) node.remove();
+      at = found;
     }
     if (found === at) at = at.nextSibling;
     else from.insertBefore(found, at);
@@ -79,20 +81,35 @@ function morph(from, to) {
   }
 }
 
-const follows = (node, other) => Boolean(node.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+/** Whether an element can become the other one: it has its id, or neither has one and they are of one kind. */
+function isLike(node, next) {
+  if (node.nodeType !== Node.ELEMENT_NODE || next.nodeType !== Node.ELEMENT_NODE) return false;
+  if (node.id || next.id) return node.id === next.id && (next.nodeName === 'TEMPLATE' || node.nodeName === next.nodeName);
+  return node.nodeName === next.nodeName && node.getAttribute('class') === next.getAttribute('class');
+}
 
-/** What in `from`, at `at` or behind it, becomes `next`: by its id, else what stands there and is of its kind. */
-function counterpart(from, at, next) {
+/** What in `from`, at `at` or behind it, becomes `next`. */
+function counterpart(from, at, next, wanted) {
+  if (next.nodeType !== Node.ELEMENT_NODE) return at?.nodeType === next.nodeType ? at : null;
   if (next.id) {
     const known = document.getElementById(next.id);
-    return known?.parentNode === from && (next.nodeName === 'TEMPLATE' || known.nodeName === next.nodeName) ? known : null;
+    return known?.parentNode === from && isLike(known, next) ? known : null;
   }
-  const kind = (node) => node.nodeType === Node.ELEMENT_NODE ? node.getAttribute('class') : null;
-  const fits = (node) => node.nodeName === next.nodeName && !node.id && kind(node) === kind(next);
-  for (let node = at, n = 0; node && n < 4; node = node.nextSibling, n += 1) {
-    if (fits(node)) return node;
+  for (let node = at; node; node = node.nextSibling) {
+    if (isLike(node, next)) return node;
   }
-  return at && at.nodeName === next.nodeName && !at.id ? at : null;
+  // Its class may be what has changed.
+  return at?.nodeName === next.nodeName && !at.id && !wanted(at) ? at : null;
+}
+
+/** The nodes from one up to another one behind it; none when it doesn't lie behind. */
+function nodesBetween(at, found) {
+  const between = [];
+  for (let node = at; node; node = node.nextSibling) {
+    if (node === found) return between;
+    between.push(node);
+  }
+  return null;
 }
 
 /** Changes the pieces that came, those that hold others first: where a new one belongs, its template says. */
@@ -130,10 +147,9 @@ const atEnd = () => {
   return scrollTop > 0 && scrollTop + clientHeight > scrollHeight - 80;
 };
 
-function append(html) {
+function append(html, follows) {
   const talk = document.getElementById('talk');
   if (!talk) return;
-  const follows = atEnd();
   document.getElementById('silence')?.remove();
   for (const entry of [...parse(html).children]) {
     const lines = entry.querySelector(':scope > .lines');
@@ -144,7 +160,6 @@ function append(html) {
     } else talk.append(entry);
   }
   shorten(talk, follows);
-  if (follows) window.scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' });
 }
 
 /** Takes the oldest entries out, so that the page doesn't grow for ever. */
@@ -176,8 +191,10 @@ function open() {
     ahead = at - heard;
     shown = at;
     const before = state();
+    const follows = document.getElementById('talk') && atEnd();
     if (pieces) change(pieces);
-    if (events) append(events);
+    if (events) append(events, follows);
+    if (follows) scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' });
     if (pieces) say(before);
     tick();
   };

@@ -40,12 +40,7 @@ impl Fleet {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn now(
-        &self,
-        db: &Db,
-        by: &Superuser,
-        since: Option<Instant>,
-    ) -> Result<(FleetNow, Standing)> {
+    async fn now(&self, db: &Db, by: &Superuser, since: Option<Instant>) -> Result<(FleetNow, Standing)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, now, standing)) = known
             && at.elapsed() < FRESH_FOR

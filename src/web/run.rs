@@ -210,7 +210,10 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         figure("Turns", numbers.turns.map(show::count)),
         figure("Tokens in", numbers.tokens_in.map(show::count)),
         figure("Tokens out", numbers.tokens_out.map(show::count)),
-        Figure { from: started.filter(|_| run.ended_at.is_none()).map(|at| Moment::new(at, now)), ..figure("Lasted", lasted) },
+        Figure {
+            from: started.filter(|_| run.ended_at.is_none()).map(|at| Moment::new(at, now)),
+            ..figure("Lasted", lasted)
+        },
         figure("By its own clock", own),
         Figure {
             beside: evidence.and_then(|evidence| evidence.signal()),

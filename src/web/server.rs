@@ -9,9 +9,9 @@ use actix_web::{App, HttpResponse, HttpServer};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
+use super::live::Hub;
 use super::origin::{self, Ours};
 use super::throttle::Throttle;
-use super::live::Hub;
 use super::{Site, headers, routes, spread};
 use crate::password::Passwords;
 use crate::queue::Notice;
@@ -39,7 +39,8 @@ pub struct Shared {
 impl Shared {
     /// For a server that listens there.
     pub fn new(site: Site, listens: SocketAddr) -> Self {
-        let (site, fleet, ours) = (Data::new(site.clone()), Data::default(), Ours::new(&site.origin, listens));
+        let (site, fleet, ours) =
+            (Data::new(site.clone()), Data::default(), Ours::new(&site.origin, listens));
         Self {
             hub: Data::new(Hub::new(&site, &fleet)),
             ours: Data::new(ours),

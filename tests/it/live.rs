@@ -40,7 +40,8 @@ pub(crate) fn says(id: &str, words: &str) -> impl Fn(&Told) -> bool {
 }
 
 pub(crate) async fn end(app: &TestApp, run: i64) {
-    let end = "update runs set state = 'ended', outcome = 'failed', reason = 'It is over.', end_step = 'by_itself',
+    let end =
+        "update runs set state = 'ended', outcome = 'failed', reason = 'It is over.', end_step = 'by_itself',
                                confirmed_at = now(), ended_at = now() where id = $1";
     sqlx::query(end).bind(run).execute(app.sql()).await.unwrap();
 }
@@ -84,7 +85,9 @@ async fn what_a_stream_brings_is_what_a_reload_would() {
         let (_, whole) = watch(&ada, path).await;
         let page = ada.get(path).await;
         let pieces = whole.data["pieces"].as_object().unwrap();
-        assert!(pieces.contains_key("main") && pieces.contains_key("standing") && pieces.contains_key("lever"));
+        assert!(
+            pieces.contains_key("main") && pieces.contains_key("standing") && pieces.contains_key("lever")
+        );
         for (id, piece) in pieces {
             let piece = piece.as_str().unwrap().trim();
             assert!(piece.starts_with('<') && piece.contains(&format!("id=\"{id}\"")), "{path}: {piece}");
@@ -200,7 +203,10 @@ async fn whoever_is_shut_out_is_told_to_leave_and_sees_nothing_more() {
     for (name, shut_out) in [
         ("demoted", "update users set role = 'plain' where name = 'eve'"),
         ("disabled", "update users set disabled_at = now() where name = 'eve'"),
-        ("expired", "update sessions set expires_at = now() where user_id = (select id from users where name = 'eve')"),
+        (
+            "expired",
+            "update sessions set expires_at = now() where user_id = (select id from users where name = 'eve')",
+        ),
     ] {
         app.sql_do("delete from users where name = 'eve'").await;
         app.add_user("eve", "superuser", CHEAP_HASH).await;

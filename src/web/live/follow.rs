@@ -62,8 +62,7 @@ impl Follow {
             }
         };
         let run = async { Ok(db.run(by, id).await?) };
-        let (mut run, frame, new) =
-            tokio::try_join!(run, look.frame(Place::Runs), async { Ok(new.await?) })?;
+        let (mut run, frame, new) = tokio::try_join!(run, look.frame(Place::Runs), async { Ok(new.await?) })?;
         // It stands above the transcript, and stays.
         run.prompt = String::new();
         let events = match self.seen {

@@ -77,10 +77,7 @@ impl From {
 
     fn read(text: &str) -> Self {
         let (seq, version) = text.split_once('-').unwrap_or((text, ""));
-        Self {
-            seq: seq.parse().ok().filter(|seq| *seq >= 0),
-            version: u64::from_str_radix(version, 16).ok(),
-        }
+        Self { seq: seq.parse().ok().filter(|seq| *seq >= 0), version: u64::from_str_radix(version, 16).ok() }
     }
 }
 
