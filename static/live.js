@@ -211,7 +211,8 @@ function open() {
 /** The browser has given the stream up, because something else answered: is it the door? */
 async function retry() {
   try {
-    const answer = await fetch(location.href, { method: 'GET', redirect: 'manual', cache: 'no-store' });
+    const answer = await fetch(href, { redirect: 'manual', cache: 'no-store' });
+    answer.body?.cancel();
     if (answer.type === 'opaqueredirect' || [401, 403, 404].includes(answer.status)) {
       location.reload();
       return;

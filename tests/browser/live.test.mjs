@@ -126,6 +126,21 @@ test('a run is followed to its end, and what is open or selected stays so', asyn
   await close();
 });
 
+test('a form that is open on a page that changes stays open, filled in and in focus', async () => {
+  const { sees, close } = await both('/workers');
+  await sees.locator('summary', { hasText: 'Drain…' }).click();
+  await sees.getByLabel('Why?').fill('because');
+  const at = () => sees.locator('#as-of').getAttribute('datetime');
+  // The heartbeat of the worker is told twice at least.
+  for (const before of [await at(), await at()]) {
+    await sees.waitForFunction((before) => Date.parse(document.getElementById('as-of').dateTime) > Date.parse(before) + 6000, before);
+  }
+  assert.ok(await sees.locator('details').first().evaluate((it) => it.open));
+  assert.equal(await sees.getByLabel('Why?').inputValue(), 'because');
+  assert.equal(await sees.evaluate(() => document.activeElement.name), 'reason');
+  await close();
+});
+
 test('ages grow by themselves', async () => {
   const { acts, sees, close } = await both();
   const path = await start(acts, 'Go round.\nscenario: loop', 'Older and older');

@@ -76,6 +76,34 @@ async fn a_second_browser_sees_a_run_live_and_end() {
 }
 
 #[tokio::test]
+async fn the_first_line_after_a_silence_is_seen_at_once() {
+    let fleet = Fleet::new().await;
+    fleet.engine.script(Script { prints: vec!["hello".to_owned()], ..Script::default() });
+    let _worker = fleet.worker("w1").await;
+    let second = fleet.app.superuser().await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    let (mut stream, _) = watch(&second, &format!("/runs/{run}")).await;
+    let mut took = Vec::new();
+    for n in 0..9 {
+        let is_silent = "select last_event_at < now() - interval '250 ms' from runs where id = $1";
+        crate::fleet::until("silent", async || {
+            let silent = sqlx::query_scalar::<_, Option<bool>>(is_silent).bind(run.0);
+            silent.fetch_one(fleet.app.sql()).await.unwrap().unwrap_or_default()
+        })
+        .await;
+        let began = Instant::now();
+        fleet.engine.print(run.0, &format!("line {n}"));
+        let words = format!(">line {n}<");
+        stream.until("the line", PATIENCE, |told| told.events().contains(&words)).await;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    // A line that waits for company waits 120 ms.
+    assert!(took[4] < Duration::from_millis(110), "{took:?}");
+}
+
+#[tokio::test]
 async fn what_a_stream_brings_is_what_a_reload_would() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;

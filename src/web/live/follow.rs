@@ -2,10 +2,9 @@
 
 use askama::Template;
 use bytes::Bytes;
-use time::OffsetDateTime;
 
 use super::message::{Message, Upto, stale};
-use super::view::{Look, Seen};
+use super::view::{AsOf, Look, Seen};
 use crate::clock;
 use crate::db::Superuser;
 use crate::model::event::Event;
@@ -75,11 +74,10 @@ impl Follow {
         self.seen = Some(last);
         self.tail.extend(new);
         self.tail.drain(..self.tail.len().saturating_sub(DOING_TAIL as usize));
-        let (tail, ages) = (self.tail.clone(), run.is_unconfirmed());
-        let draw = move |now: OffsetDateTime| {
-            let doing = doing(&run, &tail, now);
-            let talk = Transcript::followed(last);
-            Ok(run_page(frame.clone(), run.clone(), doing.as_ref(), talk, Some(last), now).render()?)
+        let (doing, ages) = (doing(&run, &self.tail, clock::now()), run.is_unconfirmed());
+        let draw = move |at: AsOf| {
+            let (doing, talk) = (doing.as_ref(), Transcript::followed(last));
+            Ok(run_page(frame.clone(), run.clone(), doing, talk, Some(last), at.time()).render()?)
         };
         Ok(Seen { events, more, ..Seen::new(ages, draw) })
     }

@@ -22,7 +22,7 @@ use crate::web::error::{Error, Result};
 use crate::web::fleet::Fleet;
 
 /// How long one may wait to be let in.
-const LET_IN: Duration = Duration::from_millis(1900);
+const LET_IN: Duration = Duration::from_millis(1500);
 /// Between two tries of a Redis that doesn't answer.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often Redis is asked for a sign of life: one that is frozen hangs up on nobody.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::hub::Hub;
 use super::message::{From, Message, Upto};
 use super::pieces::{Pieces, Prints, version};
-use super::view::{Look, Seen, View, Watched};
+use super::view::{AsOf, Look, Seen, View, Watched};
 use super::viewers::Viewer;
 use crate::clock;
 use crate::db::{self, SessionHash, Superuser};
@@ -63,9 +63,8 @@ struct Topic {
     all: broadcast::Sender<Bytes>,
     /// Who watches, by whose proof one may look.
     viewers: HashMap<SessionHash, Weak<Viewer>>,
-    /// What was told last, drawn as of `base`, so that what only grew older isn't told again.
+    /// What was told last.
     prints: Prints,
-    base: OffsetDateTime,
     told: Instant,
 }
 
@@ -79,7 +78,6 @@ pub(super) fn begin(hub: Arc<Hub>, view: View) -> Handle {
         all: broadcast::channel(BEHIND).0,
         viewers: HashMap::new(),
         prints: BTreeMap::new(),
-        base: clock::now(),
         told: Instant::now(),
     };
     tokio::spawn(topic.go_on(waiting, Arc::clone(&nudge)));
@@ -175,17 +173,16 @@ impl Topic {
 
     fn tell_all(&mut self, seen: &Seen) -> Result<()> {
         let now = clock::now();
-        if seen.ages && now - self.base >= LOOK_EVERY {
-            self.base = now;
-        }
-        let prints = Pieces::cut(&(seen.draw)(self.base)?).prints();
+        // Before everything: nothing has an age. The same data give the same drawing, on every server.
+        let base = if seen.ages { in_steps(now) } else { OffsetDateTime::UNIX_EPOCH };
+        let prints = Pieces::cut(&(seen.draw)(AsOf::Compared(base))?).prints();
         let before = std::mem::replace(&mut self.prints, prints);
         let changed = |name: &str| before.get(name) != self.prints.get(name);
         let is_news = seen.events.is_some() || self.prints != before;
         if self.all.receiver_count() == 0 || (!is_news && self.told.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
-        let drawn = if self.prints == before { String::new() } else { (seen.draw)(now)? };
+        let drawn = if self.prints == before { String::new() } else { (seen.draw)(AsOf::Now(now))? };
         let pieces = Pieces::cut(&drawn);
         let message = Message::new(now).pieces(pieces.named(changed)).events(seen.events.as_deref());
         // Nobody may be left.
@@ -196,7 +193,7 @@ impl Topic {
 
     fn let_in(&self, joins: Vec<Join>, seen: &Seen) -> Result<()> {
         let (now, upto) = (clock::now(), self.upto());
-        let pieces = Pieces::cut(&(seen.draw)(now)?);
+        let pieces = Pieces::cut(&(seen.draw)(AsOf::Now(now))?);
         let whole = Message::new(now).pieces(pieces.named(|_| true)).bytes(upto)?;
         let nothing = Message::new(now).bytes(upto)?;
         for join in joins {
@@ -208,4 +205,10 @@ impl Topic {
         }
         Ok(())
     }
+}
+
+/// A time that stands still between two looks.
+fn in_steps(now: OffsetDateTime) -> OffsetDateTime {
+    now - Duration::from_secs(now.unix_timestamp().unsigned_abs() % LOOK_EVERY.as_secs())
+        - Duration::from_nanos(now.nanosecond().into())
 }

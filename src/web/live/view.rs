@@ -10,6 +10,7 @@ use crate::db::Superuser;
 use crate::model::page::Cursor;
 use crate::model::run::RunId;
 use crate::model::stop::StopId;
+use crate::model::worker::Worker;
 use crate::web::error::Result;
 use crate::web::fleet::Fleet;
 use crate::web::page::{Frame, Place};
@@ -39,8 +40,25 @@ pub(super) struct Look<'a> {
     pub(super) changed: Instant,
 }
 
-/// Draws the page as it was seen, as of this time.
-pub(super) type Draw = Box<dyn Fn(OffsetDateTime) -> Result<String> + Send>;
+/// As of when a page is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AsOf {
+    /// To be shown now.
+    Now(OffsetDateTime),
+    /// To be compared with another drawing of this time: that something grew older shall make no difference.
+    Compared(OffsetDateTime),
+}
+
+impl AsOf {
+    pub(super) fn time(self) -> OffsetDateTime {
+        match self {
+            Self::Now(time) | Self::Compared(time) => time,
+        }
+    }
+}
+
+/// Draws the page as it was seen.
+pub(super) type Draw = Box<dyn Fn(AsOf) -> Result<String> + Send>;
 
 /// What one has seen.
 pub(super) struct Seen {
@@ -54,7 +72,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(ages: bool, draw: impl Fn(OffsetDateTime) -> Result<String> + Send + 'static) -> Self {
+    pub(super) fn new(ages: bool, draw: impl Fn(AsOf) -> Result<String> + Send + 'static) -> Self {
         Self { draw: Box::new(draw), ages, events: None, more: false }
     }
 }
@@ -96,19 +114,28 @@ impl Watched {
             Self::Other(View::Runs(list)) => {
                 let list = *list;
                 let (rows, frame) = tokio::try_join!(list.rows(site, by), look.frame(Place::Runs))?;
-                let draw = move |now| Ok(list.page(frame.clone(), rows.clone(), now).render()?);
+                let draw = move |at: AsOf| Ok(list.page(frame.clone(), rows.clone(), at.time()).render()?);
                 Ok(Seen::new(false, draw))
             }
             Self::Other(View::Stop(id, cursor)) => {
                 let seen = stop::Seen::look(site, by, *id, *cursor).await?;
                 let frame = look.frame(seen.place()).await?;
                 let ages = seen.ages();
-                let draw = move |now| Ok(seen.clone().page(frame.clone(), now).render()?);
+                let draw = move |at: AsOf| Ok(seen.clone().page(frame.clone(), at.time()).render()?);
                 Ok(Seen::new(ages, draw))
             }
             Self::Other(View::Workers) => {
                 let (seen, frame) = tokio::try_join!(workers::look(site, by), look.frame(Place::Workers))?;
-                let draw = move |now| Ok(workers::page(frame.clone(), seen.clone(), now).render()?);
+                let draw = move |at: AsOf| {
+                    let (mut workers, held) = seen.clone();
+                    if let AsOf::Compared(_) = at {
+                        // Each look finds them silent for another time; whether they are alive makes a difference.
+                        let alive =
+                            |worker: &Worker| if worker.is_alive() { 0.0 } else { f64::from(u32::MAX) };
+                        workers.iter_mut().for_each(|worker| worker.silent_s = alive(worker));
+                    }
+                    Ok(workers::page(frame.clone(), (workers, held), at.time()).render()?)
+                };
                 Ok(Seen::new(true, draw))
             }
             Self::Other(View::Health) => {
