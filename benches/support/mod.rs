@@ -85,9 +85,9 @@ pub(crate) fn fresh_database(name: &str) -> String {
 
 /// A connection that stays open, and the cookie that signs in.
 pub(crate) struct Http {
-    host: String,
+    pub(crate) host: String,
     stream: BufReader<TcpStream>,
-    cookie: String,
+    pub(crate) cookie: String,
     used: Instant,
 }
 
@@ -133,6 +133,17 @@ impl Http {
         self.request("POST", path, form)
     }
 
+    /// Opens a page's stream, on a connection of its own, and waits until all of the page has come.
+    pub(crate) fn watch(&self, path: &str) -> Stream {
+        let (host, cookie) = (&self.host, &self.cookie);
+        let mut lines = stream(host);
+        let text = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n\r\n");
+        lines.get_mut().write_all(text.as_bytes()).expect("writes");
+        let mut stream = Stream { lines };
+        stream.until("\"main\":");
+        stream
+    }
+
     fn request(&mut self, method: &str, path: &str, form: &str) -> Answer {
         if self.used.elapsed() > IDLE {
             self.stream = stream(&self.host);
@@ -158,6 +169,24 @@ impl Http {
         self.stream.read_exact(&mut answer.body).expect("reads");
         self.used = Instant::now();
         answer
+    }
+}
+
+/// The stream of a page.
+pub(crate) struct Stream {
+    lines: BufReader<TcpStream>,
+}
+
+impl Stream {
+    /// Waits for a message that holds these words.
+    pub(crate) fn until(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.read_line(&mut line).expect("reads"), 0, "it ended before {words}");
+            if line.starts_with("data: ") && line.contains(words) {
+                return line;
+            }
+        }
     }
 }
 

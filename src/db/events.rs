@@ -164,4 +164,37 @@ impl Db {
         .await?;
         rows.into_iter().rev().map(Event::try_from).collect()
     }
+
+    /// The events after `after`, up to and with `upto`, oldest first: at most `limit`, and no more than about a megabyte.
+    /// At least one, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn events_after(
+        &self,
+        _by: &Superuser,
+        run: RunId,
+        after: i64,
+        upto: i64,
+        limit: i64,
+    ) -> Result<Vec<Event>> {
+        let rows = within(
+            sqlx::query_as!(
+                EventRow,
+                r#"select seq as "seq!", at as "at!", source as "source!", kind as "kind!", cut as "cut!",
+                          payload as "payload!"
+                   from (select *, sum(octet_length(payload)) over (order by seq) - octet_length(payload) as older
+                         from events where run_id = $1 and seq > $2 and seq <= $3 order by seq limit $4) head
+                   where older < $5 order by seq"#,
+                run.0,
+                after,
+                upto,
+                limit,
+                TAIL_BYTES
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        rows.into_iter().map(Event::try_from).collect()
+    }
 }

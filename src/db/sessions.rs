@@ -5,7 +5,7 @@ use time::Duration;
 use super::{Db, Result, Superuser, within};
 
 /// SHA-256 of a session's token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionHash(pub [u8; 32]);
 
 impl Db {

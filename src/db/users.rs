@@ -7,8 +7,8 @@ use crate::model::user::{Role, UserName};
 
 /// The proof that a request comes from a superuser whose row said so a moment ago.
 ///
-/// Its fields are private to this file and [`Db::visitor`] is the only place that makes one, from a user
-/// row. Every method behind a page takes `by: &Superuser`, so a handler that forgot to ask doesn't compile:
+/// Its fields are private to this file; [`Db::visitor`], and [`Db::still_superusers`] for many at once, are the only places
+/// that make one, from a user row. Every method behind a page takes `by: &Superuser`, so a handler that forgot to ask doesn't compile:
 ///
 /// ```compile_fail
 /// let forged = signalbox::db::Superuser { id: 1, name: "admin".into() };
@@ -81,6 +81,32 @@ impl Db {
             Role::Superuser => Visitor::Superuser(Superuser { id: row.id, name: row.name }),
             Role::Plain => Visitor::Plain(row.name),
         }))
+    }
+
+    /// Those of these sessions whose user still is a superuser, each with the proof: what [`Db::visitor`] asks of one, for
+    /// many at once.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub async fn still_superusers(&self, sessions: &[SessionHash]) -> Result<Vec<(SessionHash, Superuser)>> {
+        let hashes: Vec<Vec<u8>> = sessions.iter().map(|session| session.0.to_vec()).collect();
+        let rows = within(
+            sqlx::query!(
+                "select s.token_hash, u.id, u.name, u.role from sessions s join users u on u.id = s.user_id
+                 where s.token_hash = any($1) and s.expires_at > now() and u.disabled_at is null",
+                &hashes
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        let mut proven = Vec::new();
+        for row in rows {
+            let hash = <[u8; 32]>::try_from(row.token_hash.as_slice());
+            if let (Ok(hash), Role::Superuser) = (hash, row.role.parse()?) {
+                proven.push((SessionHash(hash), Superuser { id: row.id, name: row.name }));
+            }
+        }
+        Ok(proven)
     }
 
     /// What to check a password against; none for unknown and for disabled names.

@@ -1,7 +1,7 @@
 //! Keyset pages: a cursor instead of an offset, so that depth costs nothing.
 
 /// Which way a page lies from its cursor. Lists are newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Cursor {
     /// The newest.
     #[default]

@@ -360,7 +360,7 @@ impl RunLine {
 }
 
 /// Which runs a list shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RunFilter {
     /// All of them.
     #[default]

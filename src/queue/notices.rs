@@ -14,10 +14,14 @@ pub enum Notice {
     Changed(RunId),
     /// Many runs shall stop, or every gate shall close: workers look at Postgres at once.
     Stopping,
+    /// What stands for the whole fleet changed: the hold, the red handle, a drain.
+    Standing,
 }
 
 /// How [`Notice::Stopping`] is said; it names no run.
 const STOPPING: &str = "stopping";
+/// How [`Notice::Standing`] is said.
+const STANDING: &str = "standing";
 
 /// What a listener holds.
 pub struct Notices {
@@ -38,6 +42,7 @@ impl Queue {
             Notice::Queued(run) => format!("queued {run}"),
             Notice::Changed(run) => format!("changed {run}"),
             Notice::Stopping => STOPPING.to_owned(),
+            Notice::Standing => STANDING.to_owned(),
         };
         let mut connection = self.connection().await?;
         let publish = async {
@@ -71,8 +76,10 @@ impl Notices {
             let message =
                 messages.next().await.ok_or_else(|| Unavailable("the connection is gone".into()))?;
             let text: String = message.get_payload()?;
-            if text == STOPPING {
-                return Ok(Notice::Stopping);
+            match text.as_str() {
+                STOPPING => return Ok(Notice::Stopping),
+                STANDING => return Ok(Notice::Standing),
+                _ => {}
             }
             let Some((what, run)) = text.split_once(' ') else { continue };
             match (what, run.parse()) {

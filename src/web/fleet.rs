@@ -20,7 +20,18 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// The frame around a page for this person.
     pub(crate) async fn frame(&self, db: &Db, by: &Superuser, here: Place) -> Result<Frame> {
-        let (notice, standing) = self.now(db, by).await?;
+        self.frame_since(db, by, here, None).await
+    }
+
+    /// The same, known no earlier than `since`, when something is known to have changed then.
+    pub(crate) async fn frame_since(
+        &self,
+        db: &Db,
+        by: &Superuser,
+        here: Place,
+        since: Option<Instant>,
+    ) -> Result<Frame> {
+        let (notice, standing) = self.now(db, by, since).await?;
         Ok(Frame::new(by, notice, standing, here, clock::now()))
     }
 
@@ -29,10 +40,11 @@ impl Fleet {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn now(&self, db: &Db, by: &Superuser) -> Result<(FleetNow, Standing)> {
+    async fn now(&self, db: &Db, by: &Superuser, since: Option<Instant>) -> Result<(FleetNow, Standing)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, now, standing)) = known
             && at.elapsed() < FRESH_FOR
+            && since.is_none_or(|since| at >= since)
         {
             return Ok((now, standing));
         }

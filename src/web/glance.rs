@@ -56,17 +56,21 @@ pub(crate) struct Within {
     pub(crate) tool: String,
     pub(crate) gist: String,
     pub(crate) span: String,
+    /// Since when, while it goes on.
+    pub(crate) since: Option<Moment>,
 }
 
 impl Within {
     pub(crate) fn new(run: &Run, doing: &Doing, now: OffsetDateTime) -> Self {
         let silent_since = run.lease_until.filter(|_| run.state == State::Lost);
         let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since).unwrap_or(now);
+        let goes_on = run.stop.is_none() && run.state.is_held();
         Self {
-            verb: if run.stop.is_some() || !run.state.is_held() { "Was in" } else { "Is in" },
+            verb: if goes_on { "Is in" } else { "Was in" },
             tool: doing.tool.clone(),
             gist: text::head(&doing.gist, GIST_MAX),
             span: show::span(Moment::new(doing.since, until).age()),
+            since: goes_on.then(|| Moment::new(doing.since, now)),
         }
     }
 }

@@ -159,7 +159,7 @@ pub(crate) async fn open_gates(
     let although = accepted.although.parse().unwrap_or(0);
     match site.db.open_gates(&by, although, Some(&address.to_string())).await {
         Ok(()) => {
-            fleet.forget();
+            super::hold::changed(&site, &fleet).await;
             tracing::warn!(by = by.name(), although, "gates may open again");
             Ok(go_to("/handle/leave"))
         }
@@ -177,7 +177,7 @@ pub(crate) async fn release(
 ) -> Result<HttpResponse> {
     match site.db.release_queue(&by, Some(&address.to_string())).await {
         Ok(released) => {
-            fleet.forget();
+            super::hold::changed(&site, &fleet).await;
             tracing::warn!(by = by.name(), released, "queue released");
             super::hold::wake(&site).await;
             Ok(go_to("/handle/leave"))

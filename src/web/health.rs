@@ -27,12 +27,13 @@ const WAITS_LONG_S: f64 = 600.0;
 
 #[derive(Template)]
 #[template(path = "health/index.html")]
-struct HealthPage {
+pub(crate) struct HealthPage {
     frame: Frame,
     well: bool,
     first: String,
     rest: String,
     parts: Vec<Part>,
+    now: Moment,
 }
 
 struct Part {
@@ -78,12 +79,32 @@ impl<T> Measured<T> {
 
 /// The page.
 pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -> Result<HttpResponse> {
-    let (frame, postgres, redis, depth, (workers, waiting)) = tokio::join!(
-        fleet.frame(&site.db, &by, Place::Health),
+    let (frame, seen) = tokio::join!(fleet.frame(&site.db, &by, Place::Health), look(&site, &by));
+    show(&seen.page(frame?, clock::now()))
+}
+
+/// What its parts answered.
+pub(crate) struct Seen {
+    parts: Vec<Part>,
+    well: bool,
+    first: String,
+    rest: String,
+}
+
+impl Seen {
+    pub(crate) fn page(self, frame: Frame, now: time::OffsetDateTime) -> HealthPage {
+        let Self { parts, well, first, rest } = self;
+        HealthPage { frame, well, first, rest, parts, now: Moment::new(now, now) }
+    }
+}
+
+/// Asks each of them.
+pub(crate) async fn look(site: &Site, by: &Superuser) -> Seen {
+    let (postgres, redis, depth, (workers, waiting)) = tokio::join!(
         measure(site.db.ping()),
         measure(site.queue.ping()),
-        measure(site.db.queue_depth(&by)),
-        workers(&site, &by),
+        measure(site.db.queue_depth(by)),
+        workers(site, by),
     );
     let mut parts = vec![
         postgres.part("Postgres", |()| (Sign::ALIVE, vec![("Holds", "the truth".to_owned())])),
@@ -97,7 +118,7 @@ pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -
     parts.extend(list.iter().zip(&waiting).map(|(worker, waiting)| of_worker(worker, waiting, &workers)));
     let troubles = troubles(&parts, depth.answer.as_ref().ok(), list);
     let (first, rest) = sentence(&troubles, list);
-    show(&HealthPage { frame: frame?, well: troubles.is_empty(), first, rest, parts })
+    Seen { well: troubles.is_empty(), first, rest, parts }
 }
 
 /// The workers, and for each how many commands lie in its stream.

@@ -54,7 +54,7 @@ pub(crate) async fn hold(
         Err(problem) => return hold_page(&by, &site, &fleet, Some(&problem)).await,
     };
     let fresh = site.db.hold(&by, reason, Some(&address.to_string())).await?;
-    fleet.forget();
+    changed(&site, &fleet).await;
     tracing::info!(by = by.name(), fresh, "queue held");
     Ok(go_to("/hold"))
 }
@@ -73,13 +73,21 @@ pub(crate) async fn release(
     }
     match site.db.release_queue(&by, Some(&address.to_string())).await {
         Ok(fresh) => {
-            fleet.forget();
+            changed(&site, &fleet).await;
             tracing::info!(by = by.name(), fresh, "queue released");
             wake(&site).await;
             Ok(go_to("/hold"))
         }
         Err(db::Error::Conflict(why)) => hold_page(&by, &site, &fleet, Some(&why)).await,
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells every page that what stands for the fleet is another; they find out by themselves, only later.
+pub(crate) async fn changed(site: &Site, fleet: &Fleet) {
+    fleet.forget();
+    if let Err(error) = site.queue.notice(Notice::Standing).await {
+        tracing::debug!(%error, "pages will look by themselves");
     }
 }
 
@@ -128,7 +136,7 @@ async fn set_drained(
     let address = address.to_string();
     let drained = why.is_some();
     let fresh = site.db.drain(by, worker, drained, why.unwrap_or_default(), Some(&address)).await?;
-    fleet.forget();
+    changed(site, fleet).await;
     tracing::info!(by = by.name(), worker, drained, fresh, "worker drained or not");
     if !drained {
         wake(site).await;

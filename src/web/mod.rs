@@ -23,6 +23,7 @@ mod hold;
 mod inert;
 mod ladder;
 mod lamp;
+mod live;
 mod login;
 mod origin;
 mod page;
@@ -132,6 +133,11 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                         .route(get().to(ladder::form))
                         .route(post().to(ladder::keep)),
                 )
+                .service(resource("/live/runs").route(get().to(live::runs)))
+                .service(resource("/live/runs/{id}").route(get().to(live::run)))
+                .service(resource("/live/stops/{id}").route(get().to(live::stop)))
+                .service(resource("/live/workers").route(get().to(live::workers)))
+                .service(resource("/live/health").route(get().to(live::health)))
                 .service(resource("/audit").route(get().to(audit::index)))
                 .service(resource("/account").route(get().to(account::index)))
                 .service(resource("/account/password").route(post().to(account::change_password)))

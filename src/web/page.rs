@@ -45,6 +45,8 @@ pub(crate) struct Frame {
     pub(crate) standing: Standing,
     /// Where in the navigation this page is.
     pub(crate) here: Place,
+    /// Whether the page is drawn for a stream, to be cut into its pieces.
+    pub(crate) live: bool,
     now: OffsetDateTime,
 }
 
@@ -57,7 +59,12 @@ impl Frame {
         here: Place,
         now: OffsetDateTime,
     ) -> Self {
-        Self { by: by.name().to_owned(), notice, standing, here, now }
+        Self { by: by.name().to_owned(), notice, standing, here, live: false, now }
+    }
+
+    /// The same, around a page that is drawn for a stream.
+    pub(crate) fn live(self) -> Self {
+        Self { live: true, ..self }
     }
 
     /// A time, as seen from this page.

@@ -37,11 +37,15 @@ pub(crate) struct Asked {
 
 #[derive(Template)]
 #[template(path = "runs/show.html")]
-struct RunPage {
+pub(crate) struct RunPage {
     frame: Frame,
+    /// Where its stream is; none for a page that doesn't follow.
+    stream: Option<String>,
     run: Run,
     lamp: Lamp,
     since: String,
+    /// Since when that is, where it goes on.
+    since_at: Option<Moment>,
     lever: Option<&'static str>,
     asked: Moment,
     says: Vec<String>,
@@ -60,6 +64,8 @@ struct RunPage {
 struct Figure {
     name: &'static str,
     value: Option<String>,
+    /// Since when it grows, if it is a span that does.
+    from: Option<Moment>,
     beside: Option<String>,
     all: bool,
 }
@@ -87,30 +93,37 @@ pub(crate) async fn show(
         None => doing(&run, &events, now),
         Some(_) => doing(&run, &site.db.events_tail(&by, id, None, DOING_TAIL).await?, now),
     };
+    let last = events.last().map_or(0, |event| event.seq);
     let talk = Transcript::new(&run, events, end, only.is_some(), now);
-    let follows = asked.still.is_none() && talk.at_tail;
-    show_run(frame, run, doing.as_ref(), talk, follows, now)
+    let follows = (asked.still.is_none() && talk.at_tail).then_some(last);
+    page::show(&run_page(frame, run, doing.as_ref(), talk, follows, now))
 }
 
-fn show_run(
+/// The page of a run; one that follows it has seen this event last.
+pub(crate) fn run_page(
     frame: Frame,
     run: Run,
     doing: Option<&Doing>,
     talk: Transcript,
-    follows: bool,
+    follows: Option<i64>,
     now: time::OffsetDateTime,
-) -> Result<HttpResponse> {
+) -> RunPage {
     let refresh = match run.state {
-        _ if !follows => None,
+        _ if follows.is_none() => None,
         State::Ended => None,
         State::Lost => Some(LOOKS_AGAIN_S.1),
         State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
     };
-    let kept_waiting = frame.keeps_waiting();
-    page::show(&RunPage {
+    let (kept_waiting, live) = (frame.keeps_waiting(), frame.live);
+    RunPage {
         frame,
+        stream: follows.map(|last| match live {
+            true => format!("/live/runs/{}", run.id),
+            false => format!("/live/runs/{}?from={last}", run.id),
+        }),
         lamp: Lamp::of_run(&run),
         since: since(&run, now),
+        since_at: since_at(&run).map(|at| Moment::new(at, now)),
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),
         says: says(&run, kept_waiting),
@@ -128,7 +141,7 @@ fn show_run(
         refresh,
         now: Moment::new(now, now),
         run,
-    })
+    }
 }
 
 /// What the agent is, or was when a stop was wished, in the middle of.
@@ -151,13 +164,17 @@ fn lever(run: &Run) -> Option<&'static str> {
 
 /// How long it is what it is.
 pub(crate) fn since(run: &Run, now: time::OffsetDateTime) -> String {
-    let for_span = |at| format!("for {}", show::span(Moment::new(at, now).age()));
+    let Some(at) = since_at(run).map(|at| Moment::new(at, now)) else { return String::new() };
+    if run.state.is_over() { at.ago() } else { format!("for {}", show::span(at.age())) }
+}
+
+fn since_at(run: &Run) -> Option<time::OffsetDateTime> {
     match run.state {
-        State::Ended => run.ended_at.map(|at| Moment::new(at, now).ago()).unwrap_or_default(),
-        State::Queued => for_span(run.asked_at),
-        State::Starting => String::new(),
-        State::Running => run.started_at.map(for_span).unwrap_or_default(),
-        State::Lost => run.lease_until.map(for_span).unwrap_or_default(),
+        State::Ended => run.ended_at,
+        State::Queued => Some(run.asked_at),
+        State::Starting => None,
+        State::Running => run.started_at,
+        State::Lost => run.lease_until,
     }
 }
 
@@ -181,7 +198,7 @@ fn says(run: &Run, kept_waiting: Option<String>) -> Vec<String> {
 }
 
 fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
-    let figure = |name, value| Figure { name, value, beside: None, all: false };
+    let figure = |name, value| Figure { name, value, from: None, beside: None, all: false };
     let numbers = &run.numbers;
     let until = run.ended_at.unwrap_or(now);
     // How long a lost run lived is exactly what isn’t known.
@@ -200,7 +217,10 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         figure("Turns", numbers.turns.map(show::count)),
         figure("Tokens in", numbers.tokens_in.map(show::count)),
         figure("Tokens out", numbers.tokens_out.map(show::count)),
-        figure("Lasted", lasted),
+        Figure {
+            from: started.filter(|_| run.ended_at.is_none()).map(|at| Moment::new(at, now)),
+            ..figure("Lasted", lasted)
+        },
         figure("By its own clock", own),
         Figure {
             beside: evidence.and_then(|evidence| evidence.signal()).map(str::to_owned),

@@ -49,10 +49,32 @@ pub(crate) struct Asked {
     pick: Option<String>,
 }
 
+/// A list, as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct List {
+    filter: RunFilter,
+    cursor: Cursor,
+    pick: bool,
+}
+
+impl Asked {
+    /// # Errors
+    /// [`Error::Unprocessable`] when there is no such list.
+    pub(crate) fn list(&self) -> Result<List> {
+        let filter: RunFilter = self.state.parse().map_err(|_| {
+            Error::Unprocessable(format!("Runs can’t be {:?}; there is no such filter.", self.state))
+        })?;
+        let cursor = cursor(self.before.as_deref(), self.after.as_deref())?;
+        Ok(List { filter, cursor, pick: self.pick.is_some() })
+    }
+}
+
 #[derive(Template)]
 #[template(path = "runs/index.html")]
-struct ListPage {
+pub(crate) struct ListPage {
     frame: Frame,
+    /// Where its stream is.
+    stream: String,
     heading: String,
     sentence: Option<(String, String)>,
     chips: Vec<Chip>,
@@ -117,13 +139,22 @@ pub(crate) async fn index(
     fleet: Data<Fleet>,
     asked: Query<Asked>,
 ) -> Result<HttpResponse> {
-    let filter: RunFilter = asked.state.parse().map_err(|_| {
-        Error::Unprocessable(format!("Runs can’t be {:?}; there is no such filter.", asked.state))
-    })?;
-    let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
-    let page = site.db.runs_page(&by, filter, cursor).await?;
+    let list = asked.list()?;
+    let rows = list.rows(&site, &by).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
-    show(&list_page(frame, filter, cursor, page, asked.pick.is_some()))
+    show(&list.page(frame, rows, clock::now()))
+}
+
+impl List {
+    /// What is in it now.
+    pub(crate) async fn rows(self, site: &Site, by: &Superuser) -> Result<Page<RunLine>> {
+        Ok(site.db.runs_page(by, self.filter, self.cursor).await?)
+    }
+
+    /// The page that shows this.
+    pub(crate) fn page(self, frame: Frame, rows: Page<RunLine>, now: time::OffsetDateTime) -> ListPage {
+        list_page(frame, self, rows, now)
+    }
 }
 
 /// A list's own address: its filter, whether runs are being selected, and what else there is.
@@ -133,8 +164,8 @@ fn list_href(filter: RunFilter, pick: bool, more: Option<String>) -> String {
     if parts.is_empty() { "/".to_owned() } else { format!("/?{}", parts.join("&")) }
 }
 
-fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine>, pick: bool) -> ListPage {
-    let now = clock::now();
+fn list_page(frame: Frame, list: List, page: Page<RunLine>, now: time::OffsetDateTime) -> ListPage {
+    let List { filter, cursor, pick } = list;
     let link = |key: &str, id: i64| list_href(filter, pick, Some(format!("{key}={id}")));
     let kept_waiting = frame.keeps_waiting();
     let at = match cursor {
@@ -147,6 +178,7 @@ fn list_page(frame: Frame, filter: RunFilter, cursor: Cursor, page: Page<RunLine
     let sentence = (is_start && !page.rows.is_empty()).then(|| sentence(&frame.notice, &frame.standing));
     ListPage {
         frame,
+        stream: format!("/live/runs{}", list_href(filter, pick, at.clone()).trim_start_matches('/')),
         heading: match filter {
             RunFilter::All if pick => "Select runs to stop".to_owned(),
             RunFilter::All => "Runs".to_owned(),

@@ -9,6 +9,7 @@ use actix_web::{App, HttpResponse, HttpServer};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
+use super::live::Hub;
 use super::origin::{self, Ours};
 use super::throttle::Throttle;
 use super::{Site, headers, routes, spread};
@@ -32,15 +33,19 @@ pub struct Shared {
     fleet: Data<Fleet>,
     throttle: Data<Throttle>,
     passwords: Data<Passwords>,
+    hub: Data<Hub>,
 }
 
 impl Shared {
     /// For a server that listens there.
     pub fn new(site: Site, listens: SocketAddr) -> Self {
+        let (site, fleet, ours) =
+            (Data::new(site.clone()), Data::default(), Ours::new(&site.origin, listens));
         Self {
-            ours: Data::new(Ours::new(&site.origin, listens)),
-            site: Data::new(site),
-            fleet: Data::default(),
+            hub: Data::new(Hub::new(&site, &fleet)),
+            ours: Data::new(ours),
+            site,
+            fleet,
             throttle: Data::default(),
             passwords: Data::default(),
         }
@@ -52,7 +57,8 @@ impl Shared {
             .app_data(self.ours.clone())
             .app_data(self.fleet.clone())
             .app_data(self.throttle.clone())
-            .app_data(self.passwords.clone());
+            .app_data(self.passwords.clone())
+            .app_data(self.hub.clone());
     }
 }
 
@@ -62,6 +68,7 @@ impl Shared {
 /// When the server can't start.
 pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> std::io::Result<()> {
     let shared = Shared::new(site.clone(), listener.local_addr()?);
+    let hub = shared.hub.clone();
     let server = HttpServer::new(move || {
         App::new()
             .configure(routes(&shared))
@@ -80,8 +87,13 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToke
         shutdown.cancelled().await;
         handle.stop(true).await;
     };
-    let (served, ..) =
-        tokio::join!(server, stop, lose_lapsed(&site, &shutdown), spread::go_on(&site, &shutdown));
+    let (served, ..) = tokio::join!(
+        server,
+        stop,
+        lose_lapsed(&site, &shutdown),
+        spread::go_on(&site, &shutdown),
+        hub.into_inner().go_on(&shutdown)
+    );
     served
 }
 

@@ -32,8 +32,10 @@ pub(crate) struct Asked {
 
 #[derive(Template)]
 #[template(path = "stops/show.html")]
-struct StopPage {
+pub(crate) struct StopPage {
     frame: Frame,
+    /// Where its stream is.
+    stream: String,
     what: String,
     heading: String,
     lamp: Lamp,
@@ -85,31 +87,62 @@ pub(crate) async fn show(
     id: StopId,
     asked: Query<Asked>,
 ) -> Result<HttpResponse> {
-    let cursor = cursor(asked.before.as_deref(), asked.after.as_deref())?;
-    let (stop, counts) = site.db.stop(&by, id).await?;
-    let lines = site.db.stop_lines(&by, id, cursor).await?;
-    let unproven = match cursor {
-        Cursor::Start if counts.unproven() > 0 => site.db.stop_unproven(&by, id).await?,
-        _ => Vec::new(),
-    };
-    let keepers = match stop.kind {
-        StopKind::Everything => site.db.keepers(&by, stop.at).await?,
-        _ => Vec::new(),
-    };
-    let here = if stop.kind == StopKind::Everything { Place::Handle } else { Place::Runs };
-    let frame = fleet.frame(&site.db, &by, here).await?;
-    page::show(&stop_page(frame, stop, counts, lines, unproven, keepers))
+    let seen = Seen::look(&site, &by, id, asked.cursor()?).await?;
+    let frame = fleet.frame(&site.db, &by, seen.place()).await?;
+    page::show(&seen.page(frame, clock::now()))
 }
 
-fn stop_page(
-    frame: Frame,
+impl Asked {
+    /// # Errors
+    /// [`super::error::Error::Unprocessable`] when there is no such part.
+    pub(crate) fn cursor(&self) -> Result<Cursor> {
+        cursor(self.before.as_deref(), self.after.as_deref())
+    }
+}
+
+/// What its page rests on.
+#[derive(Clone)]
+pub(crate) struct Seen {
     stop: Stop,
     counts: StopCounts,
+    cursor: Cursor,
     lines: Page<StopLine>,
     unproven: Vec<StopLine>,
     keepers: Vec<Keeper>,
-) -> StopPage {
-    let now = clock::now();
+}
+
+impl Seen {
+    pub(crate) async fn look(site: &Site, by: &Superuser, id: StopId, cursor: Cursor) -> Result<Self> {
+        let (stop, counts) = site.db.stop(by, id).await?;
+        let lines = site.db.stop_lines(by, id, cursor).await?;
+        let unproven = match cursor {
+            Cursor::Start if counts.unproven() > 0 => site.db.stop_unproven(by, id).await?,
+            _ => Vec::new(),
+        };
+        let keepers = match stop.kind {
+            StopKind::Everything => site.db.keepers(by, stop.at).await?,
+            _ => Vec::new(),
+        };
+        Ok(Self { stop, counts, cursor, lines, unproven, keepers })
+    }
+
+    /// Where in the navigation it is.
+    pub(crate) fn place(&self) -> Place {
+        if self.stop.kind == StopKind::Everything { Place::Handle } else { Place::Runs }
+    }
+
+    /// Whether it says for how long a worker is silent.
+    pub(crate) fn ages(&self) -> bool {
+        self.keepers.iter().any(|keeper| keeper.closed_at.is_none())
+    }
+
+    pub(crate) fn page(self, frame: Frame, now: OffsetDateTime) -> StopPage {
+        stop_page(frame, self, now)
+    }
+}
+
+fn stop_page(frame: Frame, seen: Seen, now: OffsetDateTime) -> StopPage {
+    let Seen { stop, counts, cursor, lines, unproven, keepers } = seen;
     let (unproven, receipts) = in_order(unproven, lines.rows, lines.newer.is_some() || lines.older.is_some());
     let written = stop.written_at.is_some();
     let handle = (stop.kind == StopKind::Everything).then(|| handle(&frame, &stop, &keepers, now));
@@ -122,7 +155,13 @@ fn stop_page(
         (_, 1..) => Some(LOOKS_AGAIN_S.1),
         _ => None,
     };
+    let part = match cursor {
+        Cursor::Start => String::new(),
+        Cursor::Before(run) => format!("?before={run}"),
+        Cursor::After(run) => format!("?after={run}"),
+    };
     StopPage {
+        stream: format!("/live/stops/{}{part}", stop.id),
         what: stops::what(&stop),
         heading: heading(&counts, written),
         lamp: stops::lamp(&counts, written),

@@ -10,6 +10,9 @@ use crate::model::text;
 /// How many events a page shows.
 pub(crate) const TAIL: i64 = 200;
 
+/// How many events are more than fit on a screen.
+const LONG: usize = 12;
+
 /// How many characters of one piece a page shows; the rest is behind a link.
 const CLIP: usize = 12_000;
 
@@ -24,6 +27,8 @@ pub(crate) struct Transcript {
     pub(crate) at_tail: bool,
     /// Whether the prompt is shown above.
     pub(crate) with_prompt: bool,
+    /// Whether it is long enough to be jumped over.
+    pub(crate) long: bool,
     /// What is said when there are no events.
     pub(crate) silence: &'static str,
 }
@@ -103,24 +108,51 @@ impl Transcript {
             (Some(_), Some(last)) => format!("{} events", show::count(last)),
             _ => String::new(),
         };
+        let entries = entries(events, &[], whole, now);
         Self {
             span,
             older: first.filter(|first| *first > 1),
             at_tail: end.is_none(),
             with_prompt: end.is_none() || first == Some(1),
+            long: entries.len() > LONG,
             silence: match run.state {
                 State::Queued => "It hasn’t started.",
                 State::Starting | State::Running => "Nothing said yet.",
                 State::Ended | State::Lost => "Nothing was said.",
             },
-            entries: entries(events, whole, now),
+            entries,
+        }
+    }
+
+    /// What a page that follows it says of it, but for its events: those it gets one after the other.
+    pub(crate) fn followed(last: i64) -> Self {
+        let span = match last {
+            0 => String::new(),
+            1 => "1 event".to_owned(),
+            last => format!("{} events", show::count(last)),
+        };
+        Self {
+            entries: Vec::new(),
+            span,
+            older: None,
+            at_tail: true,
+            with_prompt: false,
+            long: last > LONG as i64,
+            silence: "",
         }
     }
 }
 
-fn entries(events: Vec<Event>, whole: bool, now: OffsetDateTime) -> Vec<Entry> {
+/// Lays out events that come after others.
+pub(crate) fn entries(events: Vec<Event>, after: &[Event], whole: bool, now: OffsetDateTime) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut said = String::new();
+    let said_last = |event: &Event| {
+        event.pieces().into_iter().rev().find_map(|piece| match piece {
+            Piece::Say(text) => Some(text),
+            _ => None,
+        })
+    };
+    let mut said = after.iter().rev().find_map(said_last).unwrap_or_default();
     for event in events {
         let at = Moment::new(event.at, now);
         let is_stderr = event.source == Source::Stderr;

@@ -17,7 +17,7 @@ use crate::model::worker::Worker;
 
 #[derive(Template)]
 #[template(path = "workers/index.html")]
-struct WorkersPage {
+pub(crate) struct WorkersPage {
     frame: Frame,
     first: String,
     rest: String,
@@ -40,14 +40,19 @@ struct Card {
 
 /// The page.
 pub(crate) async fn index(by: Superuser, site: Data<Site>, fleet: Data<Fleet>) -> Result<HttpResponse> {
-    let workers = site.db.workers(&by).await?;
-    let held = site.db.runs_held(&by).await?;
+    let seen = look(&site, &by).await?;
     let frame = fleet.frame(&site.db, &by, Place::Workers).await?;
-    show(&page(frame, workers, &held))
+    show(&page(frame, seen, clock::now()))
 }
 
-fn page(frame: Frame, workers: Vec<Worker>, held: &[RunLine]) -> WorkersPage {
-    let now = clock::now();
+/// What the page rests on: the workers, and the runs that they hold.
+pub(crate) type Seen = (Vec<Worker>, Vec<RunLine>);
+
+pub(crate) async fn look(site: &Site, by: &Superuser) -> Result<Seen> {
+    Ok((site.db.workers(by).await?, site.db.runs_held(by).await?))
+}
+
+pub(crate) fn page(frame: Frame, (workers, held): Seen, now: time::OffsetDateTime) -> WorkersPage {
     let alive = workers.iter().filter(|worker| worker.is_alive());
     let (count, room) = alive.fold((0, 0), |(count, room), worker| {
         let free = (i64::from(worker.facts.capacity) - worker.holds).max(0);
@@ -69,7 +74,7 @@ fn page(frame: Frame, workers: Vec<Worker>, held: &[RunLine]) -> WorkersPage {
         frame,
         first,
         rest,
-        cards: workers.into_iter().map(|worker| card(worker, held, now)).collect(),
+        cards: workers.into_iter().map(|worker| card(worker, &held, now)).collect(),
         silent_after_s: Worker::SILENT_AFTER_S,
         now: Moment::new(now, now),
     }

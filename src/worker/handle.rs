@@ -9,6 +9,7 @@ use super::roster::Wish;
 use super::{POLL, Worker};
 use crate::db;
 use crate::gate::Gate;
+use crate::queue::Notice;
 
 /// Between two tries of a Postgres that doesn't answer.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -96,6 +97,7 @@ async fn look(worker: &Worker) -> db::Result<()> {
     }
     if !order.answered {
         db.gates_are_closed(worker.name(), &order).await?;
+        worker.tell(Notice::Standing);
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ async fn listen(worker: &Worker) -> Result<(), Unavailable> {
         match notices.next().await? {
             Notice::Queued(_) => worker.wake.notify_one(),
             Notice::Stopping => worker.look.notify_one(),
-            Notice::Changed(_) => {}
+            Notice::Changed(_) | Notice::Standing => {}
         }
     }
 }

@@ -368,6 +368,7 @@ impl Worker {
             let Some(claimed) = self.claim(&token).await? else { return Ok(()) };
             tracing::info!(run = %claimed.lease.run(), fence = claimed.lease.fence(), "claimed");
             self.starts.takes(claimed.lease.run());
+            self.tell(Notice::Changed(claimed.lease.run()));
             self.supervise(Job::fresh(claimed, token), None, asked);
         }
     }
@@ -398,7 +399,7 @@ impl Worker {
     /// life held. True when something of ours needs the engine's word.
     async fn catch_up(self: &Arc<Self>) -> db::Result<bool> {
         // Nobody else may be there to do it; without it a lapsed lease would keep its container alive.
-        self.parts.db.lose_lapsed().await?;
+        self.parts.db.lose_lapsed().await?.into_iter().for_each(|run| self.tell(Notice::Changed(run)));
         let known = self.roster.held();
         let held = self.parts.db.held_by(&self.place()).await?;
         self.heard();

@@ -1,5 +1,5 @@
-//! The pump: a container's output, line by line, into the transcript; in batches, at most 200 ms late, nothing
-//! twice and nothing lost.
+//! The pump: a container's output, line by line, into the transcript; at once after a silence, else in batches, at most
+//! 200 ms late; nothing twice and nothing lost.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::model::run::RunResult;
 use crate::model::text;
 use crate::queue::Notice;
 
-/// How long a line may wait for company. The statement that stores it has the rest of the 200 ms.
+/// How long a line may wait for company, which it does when another has just been stored. The statement that stores it has
+/// the rest of the 200 ms.
 const GATHER: Duration = Duration::from_millis(120);
 /// A batch this large is stored at once.
 const BATCH_LINES: usize = 1000;
@@ -93,12 +94,13 @@ impl<'a> Pump<'a> {
         let mut stdout = Splitter::skipping(self.read.stdout);
         let mut stderr = Splitter::skipping(self.read.stderr);
         let mut flush_at: Option<Instant> = None;
+        let mut flushed: Option<Instant> = None;
         loop {
             let next = tokio::select! {
                 next = output.next() => next,
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
+                    (flush_at, flushed) = (None, Some(Instant::now()));
                     self.flush().await?;
-                    flush_at = None;
                     continue;
                 }
             };
@@ -127,11 +129,15 @@ impl<'a> Pump<'a> {
                     return Ok(over);
                 }
             }
-            if self.batch.events.len() >= BATCH_LINES || self.bytes >= BATCH_BYTES {
+            let was_silent = flushed.is_none_or(|at| at.elapsed() >= GATHER);
+            if self.batch.events.len() >= BATCH_LINES
+                || self.bytes >= BATCH_BYTES
+                || (was_silent && !self.batch.events.is_empty())
+            {
+                (flush_at, flushed) = (None, Some(Instant::now()));
                 self.flush().await?;
-                flush_at = None;
             } else if !self.batch.events.is_empty() && flush_at.is_none() {
-                flush_at = Some(Instant::now() + GATHER);
+                flush_at = flushed.map(|at| at + GATHER);
             }
         }
     }

@@ -23,14 +23,16 @@ after(() => browser.close());
 
 let signedIn;
 
-/** A page without JavaScript; `complaints` gathers what the console and the network have to say. */
-export async function open(device, { scheme = 'light', stranger = false } = {}) {
+/** A page without JavaScript, unless it is wanted; `complaints` gathers what the console and the network have to say. */
+export async function open(device, { scheme = 'light', stranger = false, script = false, fresh = false, proxy } = {}) {
   if (!stranger) signedIn ??= await signIn();
+  const session = fresh ? await signIn() : signedIn;
   const context = await browser.newContext({
     ...device,
     colorScheme: scheme,
-    javaScriptEnabled: false,
-    storageState: stranger ? undefined : signedIn,
+    javaScriptEnabled: script,
+    proxy,
+    storageState: stranger ? undefined : session,
   });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
@@ -73,8 +75,8 @@ export async function start(page, prompt, title) {
 /** What a run page says of its run, for scripts. */
 export const facts = (page) => page.locator('main').evaluate((main) => ({ ...main.dataset }));
 
-/** Waits until the page, which looks again by itself, says so. */
-export const until = (page, selector) => page.waitForSelector(selector, { timeout: 60_000 });
+/** Waits until the page, which looks again by itself or is told, says so. */
+export const until = (page, selector, options = {}) => page.waitForSelector(selector, { timeout: 60_000, ...options });
 
 /** A screenshot, when somebody wants them. */
 export async function shoot(page, file) {

@@ -21,7 +21,7 @@ use url::Url;
 pub(crate) const PASSWORD: &str = "a quiet room with levers";
 
 /// Its hash, with parameters that cost nothing.
-const CHEAP_HASH: &str =
+pub(crate) const CHEAP_HASH: &str =
     "$argon2id$v=19$m=8,t=1,p=1$kVm+zQDCKwNzbJeQah3acA$BFAhNkhPr3zTQNUU95y3+ZVqPsKkznjAWHE2BKlhMdE";
 
 /// Its hash, with the parameters that production has.
@@ -184,6 +184,11 @@ impl TestApp {
         &self.sql
     }
 
+    /// Does this in the database, as its owner.
+    pub(crate) async fn sql_do(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.sql).await.unwrap();
+    }
+
     /// Adds somebody whose password is [`PASSWORD`].
     pub(crate) async fn add_user(&self, name: &str, role: &str, hash: &str) {
         let added = sqlx::query("insert into users (name, role, password_hash) values ($1, $2, $3)");
@@ -226,6 +231,11 @@ impl TestApp {
 }
 
 impl TestApp {
+    /// Tells the server to leave, and doesn't wait.
+    pub(crate) fn tell_to_leave(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Ends the server; the database and the queue stay.
     pub(crate) fn stop_server(&mut self) {
         self.shutdown.cancel();
@@ -324,18 +334,23 @@ impl Answer {
 
     fn read(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut answer = Self::head(&bytes[..end]);
+        let chunked = answer.header("transfer-encoding") == Some("chunked");
+        let body = if chunked { dechunked(&bytes[end + 4..]) } else { bytes[end + 4..].to_vec() };
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        answer
+    }
+
+    /// An answer's head.
+    pub(crate) fn head(bytes: &[u8]) -> Self {
+        let head = String::from_utf8_lossy(bytes).into_owned();
         let mut lines = head.split("\r\n");
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
         let headers = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut answer = Self { status, headers, body: String::new() };
-        let chunked = answer.header("transfer-encoding") == Some("chunked");
-        let body = if chunked { dechunked(&bytes[end + 4..]) } else { bytes[end + 4..].to_vec() };
-        answer.body = String::from_utf8_lossy(&body).into_owned();
-        answer
+        Self { status, headers, body: String::new() }
     }
 }
 
@@ -366,6 +381,11 @@ impl Browser {
     /// Another browser with this cookie.
     pub(crate) fn with_cookie(&self, cookie: Option<String>) -> Self {
         Self { address: self.address, cookie: Mutex::new(cookie) }
+    }
+
+    /// Where it goes.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The origin of its pages.
@@ -408,7 +428,8 @@ impl Browser {
         answer
     }
 
-    fn bytes(&self, request: &Request) -> Vec<u8> {
+    /// A request as it goes over the wire, with this browser's cookie.
+    pub(crate) fn bytes(&self, request: &Request) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", request.method, request.target);
         if !request.has("host") {
             text += &format!("host: {}\r\n", self.address);

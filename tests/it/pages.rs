@@ -16,7 +16,8 @@ fn worst() -> String {
 /// Checks that nothing on a page acts, and that what is opened is closed in its order.
 fn check(path: &str, page: &Answer) {
     assert_eq!(page.status, 200, "{path}: {}", page.body);
-    assert_eq!(page.body.matches("<script").count(), 0, "{path}");
+    let own = format!("<script type=\"module\" src=\"{}\"></script>", live_js(page));
+    assert_eq!((page.body.matches("<script").count(), page.body.matches(&own).count()), (1, 1), "{path}");
     assert_eq!(page.body.matches("<img").count(), 0, "{path}");
     assert!(!page.body.contains(" style="), "{path} has an inline style");
     let acts = |c: &char| {
@@ -29,6 +30,12 @@ fn check(path: &str, page: &Answer) {
     ids.sort_unstable();
     let doubled = ids.windows(2).find(|two| two[0] == two[1]);
     assert_eq!(doubled, None, "{path} has an id twice");
+}
+
+/// Where our one script is.
+fn live_js(page: &Answer) -> &str {
+    let ours = |part: &&str| part.starts_with("/static/") && part.ends_with("/live.js");
+    page.body.split('"').find(ours).expect("our script")
 }
 
 /// The first tag that is closed out of its order, if there is one; quotes must be closed within their tag.

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::db::{self, Settlement};
 use crate::engine::Left;
 use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopProgress};
+use crate::queue::Notice;
 
 /// Of a run that finished its work under a lease that had lapsed.
 const REFUSED: &str =
@@ -86,7 +87,10 @@ impl Supervisor<'_> {
     pub(super) async fn give_back(&mut self, why: &str) {
         loop {
             match self.worker.parts.db.release(&self.job.lease, why).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.worker.tell(Notice::Changed(self.job.lease.run()));
+                    return;
+                }
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(db::Error::Conflict(_)) => {
                     self.end_without_container(Outcome::Terminated, "Stopped before it started.").await;
@@ -116,6 +120,7 @@ impl Supervisor<'_> {
             match written.await {
                 Ok(()) => {
                     tracing::info!(run = %lease.run(), %outcome, reason, "ended");
+                    self.worker.tell(Notice::Changed(lease.run()));
                     return;
                 }
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
@@ -134,6 +139,7 @@ impl Supervisor<'_> {
                         Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                         settled => {
                             tracing::warn!(run = %lease.run(), ?settled, "the lease was gone at the end");
+                            self.worker.tell(Notice::Changed(lease.run()));
                             return;
                         }
                     }

@@ -8,8 +8,13 @@ use tokio::time::Instant;
 
 use super::own::OwnRedis;
 use super::{BACK, pages, start, started, stop};
-use crate::app::Wants;
+use crate::app::{TestApp, Wants};
 use crate::fleet::{Fleet, until};
+use crate::live::{end, says, watch};
+use crate::sample::{self, RUNNING};
+
+/// What changes is told by a stream within this.
+const BY_ITSELF: Duration = Duration::from_millis(2500);
 
 /// Runs a fleet on a Redis of its own. Under the fault a run is stopped and another one started; after it all is as it was.
 async fn runs_go_on(fault: impl AsyncFnOnce(&mut OwnRedis), repair: impl AsyncFnOnce(&mut OwnRedis)) {
@@ -117,4 +122,39 @@ async fn somebody_who_never_answers_where_redis_should_be_is_done_without() {
     assert_eq!(stop(&ada, run, "force", "").await.status, 303);
     let over = fleet.over_by_then(run).await;
     fleet.assert_stopped_once(&over).await;
+}
+
+#[tokio::test]
+async fn redis_killed_leaves_open_pages_live_which_look_by_themselves() {
+    let mut redis = OwnRedis::start();
+    let app = TestApp::start_with(Wants { redis_url: Some(redis.url()), ..Wants::default() }).await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let runs = [sample::run(&app, RUNNING).await, sample::run(&app, RUNNING).await];
+    let (mut stream, _) = watch(&ada, "/").await;
+    redis.kill();
+    end(&app, runs[0]).await;
+    stream.until("an end", BY_ITSELF, says(&format!("run-{}", runs[0]), "data-state=\"ended\"")).await;
+    let third = sample::run(&app, RUNNING).await;
+    stream.until("a new run", BY_ITSELF, says(&format!("run-{third}"), "data-state=\"running\"")).await;
+    redis.start_again();
+    until("Redis is back", async || app.queue.ping().await.is_ok()).await;
+    end(&app, runs[1]).await;
+    // Who listens again looks at what it may have missed.
+    stream.until("another end", BY_ITSELF, says(&format!("run-{}", runs[1]), "data-state=\"ended\"")).await;
+}
+
+#[tokio::test]
+async fn redis_frozen_leaves_open_pages_live_too() {
+    let redis = OwnRedis::start();
+    let app = TestApp::start_with(Wants { redis_url: Some(redis.url()), ..Wants::default() }).await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let run = sample::run(&app, RUNNING).await;
+    let (mut stream, _) = watch(&ada, &format!("/runs/{run}")).await;
+    redis.signal(Signal::SIGSTOP);
+    end(&app, run).await;
+    let within = BY_ITSELF + Duration::from_millis(500);
+    stream.until("its end", within, says("main", "data-state=\"ended\"")).await;
+    redis.signal(Signal::SIGCONT);
 }

@@ -1,0 +1,130 @@
+//! Live pages: a stream for each page that is open, with the pieces of it that changed. The pieces are cut from the very
+//! page that a reload would give, drawn once for all who look at it.
+//!
+//! A page opens its stream under its own path below `/live`, behind the same guard. The [`Hub`] keeps a topic for each view
+//! that somebody watches, hears of changes over Redis, and looks at Postgres by itself when it hears nothing.
+
+mod follow;
+mod hub;
+mod message;
+mod pieces;
+mod topic;
+mod view;
+mod viewers;
+
+use std::sync::Arc;
+
+use actix_session::Session;
+use actix_web::web::{Data, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::sync::broadcast::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Error, Result};
+use super::{runs as list, session, stop as stop_page};
+use crate::db::Superuser;
+use crate::model::run::RunId;
+use crate::model::stop::StopId;
+use message::From;
+use view::View;
+use viewers::Viewer;
+
+pub(crate) use hub::Hub;
+
+/// The stream of a list of runs.
+pub(crate) async fn runs(
+    by: Superuser,
+    hub: Data<Hub>,
+    asked: Query<list::Asked>,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Runs(asked.list()?), stream).await
+}
+
+/// The stream of one run.
+pub(crate) async fn run(
+    by: Superuser,
+    hub: Data<Hub>,
+    id: RunId,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Run(id), stream).await
+}
+
+/// The stream of a stop of many.
+pub(crate) async fn stop(
+    by: Superuser,
+    hub: Data<Hub>,
+    id: StopId,
+    asked: Query<stop_page::Asked>,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Stop(id, asked.cursor()?), stream).await
+}
+
+/// The stream of the workers.
+pub(crate) async fn workers(
+    by: Superuser,
+    hub: Data<Hub>,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Workers, stream).await
+}
+
+/// The stream of the health page.
+pub(crate) async fn health(
+    by: Superuser,
+    hub: Data<Hub>,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Health, stream).await
+}
+
+/// Opens a stream: what was missed, what the page shows now, and from there on what changes.
+async fn open(
+    by: Superuser,
+    hub: &Hub,
+    view: View,
+    (session, request): (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    let session = session::presented(&session).ok_or(Error::SignIn)?;
+    let from = From::of(&request);
+    let viewer = hub.viewers.enter(session, by.clone());
+    let joined = hub.join(view, from, Arc::clone(&viewer)).await?;
+    let missed = match (view, from.seq) {
+        (View::Run(run), Some(after)) => follow::missed(&hub.site, &by, run, after, joined.seen).await?,
+        _ => Vec::new(),
+    };
+    let first = [vec![message::hello()], missed, vec![joined.first]].concat();
+    let changes = Changes { rest: joined.rest, viewer, closing: hub.closing() };
+    let body = stream::iter(first).chain(changes.stream()).map(Ok::<_, std::convert::Infallible>);
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        // Else nginx waits until a buffer is full.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(body))
+}
+
+/// What is still to come, for as long as the viewer may see it.
+struct Changes {
+    rest: Receiver<Bytes>,
+    viewer: Arc<Viewer>,
+    closing: CancellationToken,
+}
+
+impl Changes {
+    fn stream(self) -> impl Stream<Item = Bytes> {
+        stream::unfold(Some(self), |changes| async {
+            let mut changes = changes?;
+            tokio::select! {
+                biased;
+                () = changes.closing.cancelled() => None,
+                () = changes.viewer.gone() => Some((message::leave(), None)),
+                // One that is too slow, like one whose topic has ended, comes again and gets what it has missed.
+                next = changes.rest.recv() => next.ok().map(|next| (next, Some(changes))),
+            }
+        })
+    }
+}
