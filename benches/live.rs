@@ -7,11 +7,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use signalbox::model::run::RunId;
+use signalbox::queue::{Notice, Queue};
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox};
 
 const ROUNDS: usize = 40;
@@ -21,8 +22,8 @@ const VIEWERS: usize = 2000;
 /// Somebody's runs, one of which changes again and again.
 struct Changing {
     psql: std::process::Child,
-    redis: TcpStream,
-    channel: String,
+    queue: Queue,
+    runtime: tokio::runtime::Runtime,
     n: usize,
 }
 
@@ -34,15 +35,10 @@ impl Changing {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("psql");
-        let redis = env("REDIS_URL");
-        let address = redis.trim_start_matches("redis://").trim_end_matches('/').to_owned();
         let fleet = std::env::var("SIGNALBOX_FLEET").unwrap_or_else(|_| "signalbox".to_owned());
-        Self {
-            psql,
-            redis: TcpStream::connect(address).expect("redis"),
-            channel: format!("{fleet}:notices"),
-            n: 0,
-        }
+        let queue = Queue::new(&env("REDIS_URL"), &fleet).expect("a URL");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+        Self { psql, queue, runtime, n: 0 }
     }
 
     /// The words by which the next change will be known.
@@ -61,9 +57,7 @@ impl Changing {
         let mut done = [0; 5];
         self.psql.stdout.as_mut().expect("piped").read_exact(&mut done).expect("is written");
         let written = Instant::now();
-        self.redis
-            .write_all(format!("PUBLISH {} \"changed 1\"\r\n", self.channel).as_bytes())
-            .expect("tells");
+        self.runtime.block_on(self.queue.notice(Notice::Changed(RunId(1)))).expect("tells");
         written
     }
 }

@@ -27,17 +27,15 @@ const LET_IN: Duration = Duration::from_millis(1500);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often Redis is asked for a sign of life: one that is frozen hangs up on nobody.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// How many joins may be on their way.
-const JOINS: usize = 1024;
 
 /// What all streams share.
 pub(crate) struct Hub {
     pub(super) site: Data<Site>,
     pub(super) fleet: Data<Fleet>,
     pub(super) viewers: Viewers,
-    joins: mpsc::Sender<Join>,
+    joins: mpsc::UnboundedSender<Join>,
     /// Taken by [`Hub::go_on`].
-    waiting: Mutex<Option<mpsc::Receiver<Join>>>,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<Join>>>,
     topics: Mutex<HashMap<View, Handle>>,
     hears: AtomicBool,
     /// When something was last known to have changed.
@@ -51,7 +49,7 @@ fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     pub(crate) fn new(site: &Data<Site>, fleet: &Data<Fleet>) -> Self {
-        let (joins, waiting) = mpsc::channel(JOINS);
+        let (joins, waiting) = mpsc::unbounded_channel();
         Self {
             site: site.clone(),
             fleet: fleet.clone(),
@@ -88,16 +86,16 @@ impl Hub {
         let late = || Error::Unavailable("the view can't be looked at now".to_owned());
         let (answer, joined) = oneshot::channel();
         let asked = async {
-            self.joins.send(Join { view, from, viewer, answer }).await.map_err(|_| late())?;
+            self.joins.send(Join { view, from, viewer, answer }).map_err(|_| late())?;
             joined.await.map_err(|_| late())?
         };
         timeout(LET_IN, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Takes up one who came to a topic that was just ending.
-    pub(super) async fn again(&self, join: Join) {
+    pub(super) fn again(&self, join: Join) {
         // On shutdown nobody takes it.
-        let _ = self.joins.send(join).await;
+        let _ = self.joins.send(join);
     }
 
     /// Runs the topics until shutdown, then ends every stream.
@@ -108,7 +106,7 @@ impl Hub {
         self.closing.cancel();
     }
 
-    async fn let_in(self: &Arc<Self>, mut waiting: mpsc::Receiver<Join>) {
+    async fn let_in(self: &Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Join>) {
         while let Some(mut join) = waiting.recv().await {
             loop {
                 let view = join.view;
@@ -120,12 +118,10 @@ impl Hub {
                     topics.insert(view, topic.clone());
                     topic
                 });
-                match topic.joins.try_send(join) {
+                match topic.joins.send(join) {
                     Ok(()) => break,
                     // It has just ended.
-                    Err(mpsc::error::TrySendError::Closed(back)) => join = back,
-                    // Who is sent away comes again.
-                    Err(mpsc::error::TrySendError::Full(_)) => break,
+                    Err(back) => join = back.0,
                 }
             }
         }

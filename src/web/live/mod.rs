@@ -12,6 +12,7 @@ mod topic;
 mod view;
 mod viewers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix_session::Session;
@@ -97,9 +98,11 @@ async fn open(
         (View::Run(run), Some(after)) => follow::missed(&hub.site, &by, run, after, joined.seen).await?,
         _ => Vec::new(),
     };
-    let first = [vec![message::hello()], missed, vec![joined.first]].concat();
-    let changes = Changes { rest: joined.rest, viewer, closing: hub.closing() };
-    let body = stream::iter(first).chain(changes.stream()).map(Ok::<_, std::convert::Infallible>);
+    let mut waiting = VecDeque::from(missed);
+    waiting.push_front(message::hello());
+    waiting.push_back(joined.first);
+    let changes = Changes { waiting, rest: joined.rest, viewer, closing: hub.closing() };
+    let body = changes.stream().map(Ok::<_, std::convert::Infallible>);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         // Else nginx waits until a buffer is full.
@@ -107,8 +110,12 @@ async fn open(
         .streaming(body))
 }
 
+/// How much of a message is written at once, in bytes: a connection keeps a buffer of the largest that it wrote.
+const AT_ONCE: usize = 4096;
+
 /// What is still to come, for as long as the viewer may see it.
 struct Changes {
+    waiting: VecDeque<Bytes>,
     rest: Receiver<Bytes>,
     viewer: Arc<Viewer>,
     closing: CancellationToken,
@@ -118,13 +125,30 @@ impl Changes {
     fn stream(self) -> impl Stream<Item = Bytes> {
         stream::unfold(Some(self), |changes| async {
             let mut changes = changes?;
+            if let Some(part) = changes.part() {
+                // The connection writes out what it has before it asks for more.
+                tokio::task::yield_now().await;
+                return Some((part, Some(changes)));
+            }
             tokio::select! {
                 biased;
-                () = changes.closing.cancelled() => None,
-                () = changes.viewer.gone() => Some((message::leave(), None)),
+                () = changes.closing.cancelled() => return None,
+                () = changes.viewer.gone() => return Some((message::leave(), None)),
                 // One that is too slow, like one whose topic has ended, comes again and gets what it has missed.
-                next = changes.rest.recv() => next.ok().map(|next| (next, Some(changes))),
+                next = changes.rest.recv() => changes.waiting.push_back(next.ok()?),
             }
+            let part = changes.part()?;
+            Some((part, Some(changes)))
         })
+    }
+
+    /// The next part of what waits.
+    fn part(&mut self) -> Option<Bytes> {
+        let message = self.waiting.front_mut()?;
+        let part = message.split_to(message.len().min(AT_ONCE));
+        if message.is_empty() {
+            self.waiting.pop_front();
+        }
+        Some(part)
     }
 }

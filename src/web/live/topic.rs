@@ -29,8 +29,6 @@ const STATEMENTS: Duration = Duration::from_millis(1500);
 const LOOK_WITHIN: Duration = Duration::from_millis(1900);
 /// How many messages one who is slow may be behind.
 const BEHIND: usize = 64;
-/// How many may wait to be let in.
-const WAITING: usize = 256;
 
 /// Somebody who wants to watch.
 pub(super) struct Join {
@@ -53,7 +51,8 @@ pub(super) struct Joined {
 /// A topic, as the hub knows it.
 #[derive(Clone)]
 pub(super) struct Handle {
-    pub(super) joins: mpsc::Sender<Join>,
+    /// As long as there are requests, each of which waits for its answer.
+    pub(super) joins: mpsc::UnboundedSender<Join>,
     pub(super) nudge: Arc<Notify>,
 }
 
@@ -70,7 +69,7 @@ struct Topic {
 
 /// Begins a topic, which ends when nobody watches any more.
 pub(super) fn begin(hub: Arc<Hub>, view: View) -> Handle {
-    let (joins, waiting) = mpsc::channel(WAITING);
+    let (joins, waiting) = mpsc::unbounded_channel();
     let nudge = Arc::new(Notify::new());
     let topic = Topic {
         hub,
@@ -85,7 +84,7 @@ pub(super) fn begin(hub: Arc<Hub>, view: View) -> Handle {
 }
 
 impl Topic {
-    async fn go_on(mut self, mut waiting: mpsc::Receiver<Join>, nudge: Arc<Notify>) {
+    async fn go_on(mut self, mut waiting: mpsc::UnboundedReceiver<Join>, nudge: Arc<Notify>) {
         let mut joins: Vec<Join> = Vec::new();
         let mut next = Instant::now() + LOOK_EVERY;
         let mut looked: Option<Instant> = None;
@@ -122,7 +121,7 @@ impl Topic {
         // Who came in the meantime begins it anew.
         waiting.close();
         while let Some(join) = waiting.recv().await {
-            self.hub.again(join).await;
+            self.hub.again(join);
         }
     }
 
