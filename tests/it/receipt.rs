@@ -146,11 +146,11 @@ async fn a_page_says_what_the_agent_is_or_was_in() {
         .await
         .unwrap();
     for page in [&at, &format!("{at}?before=2"), &format!("{at}?event=2")] {
-        says(&ada.get(page).await, &["Is in: Bash <code>cargo test</code>, for 3 min 2"]);
+        says(&ada.get(page).await, &["Is in: Bash <code>cargo test</code>, <time ", ">for 3 min 2"]);
     }
     says(
         &ada.get(&format!("{at}/terminate")).await,
-        &["<dt>Is in</dt><dd>Bash <code>cargo test</code>, for 3 min"],
+        &["<dt>Is in</dt><dd>Bash <code>cargo test</code>, <time ", ">for 3 min"],
     );
     stop_from(&ada, run, IPHONE).await;
     // The tool's last word comes after the wish, as it does when a signal ends it.

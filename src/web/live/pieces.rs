@@ -40,7 +40,12 @@ impl Pieces {
                     pieces.extend(open.pop().map(|(name, piece)| (name.to_owned(), piece)));
                     rest
                 }
-                (None, None) => &mark[1..],
+                (None, None) => {
+                    if let Some((_, piece)) = open.last_mut() {
+                        piece.push('<');
+                    }
+                    &mark[1..]
+                }
             };
         }
         Self(pieces)
