@@ -3,8 +3,9 @@
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
-use crate::model::doing::Doing;
+use crate::model::activity::Call;
 use crate::model::run::{Outcome, Run, State};
+use crate::model::stuck::{Cause, Verdict};
 use crate::model::text;
 
 /// How much of a call is shown, in characters: two lines of a phone.
@@ -59,14 +60,49 @@ pub(crate) struct Within {
 }
 
 impl Within {
-    pub(crate) fn new(run: &Run, doing: &Doing, now: OffsetDateTime) -> Self {
+    /// What a run is in the middle of, or was when a stop was wished or its worker fell silent.
+    pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
+        let lives = run.state.is_held() && run.stop.is_none();
         let silent_since = run.lease_until.filter(|_| run.state == State::Lost);
-        let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since).unwrap_or(now);
+        let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since);
+        let until = until.or_else(|| lives.then_some(now))?;
+        Some(Self {
+            verb: if lives { "Is in" } else { "Was in" },
+            ..Self::in_call(run.watch.activity.call()?, until)
+        })
+    }
+
+    /// A call that goes on, or went on, until then.
+    pub(crate) fn in_call(call: &Call, until: OffsetDateTime) -> Self {
         Self {
-            verb: if run.stop.is_some() || !run.state.is_held() { "Was in" } else { "Is in" },
-            tool: doing.tool.clone(),
-            gist: text::head(&doing.gist, GIST_MAX),
-            span: show::span(Moment::new(doing.since, until).age()),
+            verb: "Is in",
+            tool: call.tool.clone(),
+            gist: text::head(&call.gist, GIST_MAX),
+            span: show::span(Moment::new(call.since, until).age()),
         }
+    }
+}
+
+/// That a run is stuck: by what, since when, and the one thing to do about it.
+pub(crate) struct Stuck {
+    pub(crate) verdict: Verdict,
+    pub(crate) span: String,
+    pub(crate) advice: &'static str,
+    /// Where that is done, if it is anywhere.
+    pub(crate) link: Option<(&'static str, String)>,
+}
+
+impl Stuck {
+    pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
+        let verdict = run.stuck(now)?;
+        let link = match verdict.cause {
+            Cause::WorkerSilent => Some(("Workers", "/workers".to_owned())),
+            Cause::RateLimited => Some(("Hold the queue…", "/hold".to_owned())),
+            Cause::SameCall => Some(("Stop it…", format!("/runs/{}/terminate", run.id))),
+            Cause::Errors | Cause::LongCall | Cause::Quiet => Some(("To the newest ↓", "#newest".to_owned())),
+            Cause::Finished => None,
+        };
+        let span = show::minutes(Moment::new(verdict.since, now).age());
+        Some(Self { span, advice: verdict.cause.advice(), link, verdict })
     }
 }

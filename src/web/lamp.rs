@@ -22,6 +22,10 @@ pub(crate) struct Lamp {
 pub(crate) const UNCONFIRMED: Sign = Sign { shape: "unconfirmed", tone: "unsure", word: "Stop unconfirmed" };
 
 impl Lamp {
+    /// A run that lives and gets nowhere; how long it is so stands beside the word.
+    pub(crate) const STUCK: Self =
+        Self { shape: "stuck", tone: "wait", word: "Stuck", beside: None, alarm: true };
+
     /// The lamp of a run.
     pub(crate) fn of(state: State, outcome: Option<Outcome>, unconfirmed: bool) -> Self {
         let lamp = |shape, tone, word| Self { shape, tone, word, beside: None, alarm: false };

@@ -26,6 +26,7 @@ mod lamp;
 mod login;
 mod origin;
 mod page;
+mod patience;
 mod pick;
 mod receipt;
 mod run;
@@ -130,6 +131,11 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                     resource("/agents/{name}/ladder")
                         .route(get().to(ladder::form))
                         .route(post().to(ladder::keep)),
+                )
+                .service(
+                    resource("/agents/{name}/patience")
+                        .route(get().to(patience::form))
+                        .route(post().to(patience::keep)),
                 )
                 .service(resource("/audit").route(get().to(audit::index)))
                 .service(resource("/account").route(get().to(account::index)))

@@ -100,6 +100,11 @@ impl Roster {
         true
     }
 
+    /// Whether a run that is held here is being stopped.
+    pub(super) fn is_ordered(&self, run: RunId) -> bool {
+        self.runs().get(&run).is_some_and(|entry| entry.orders.borrow().is_some())
+    }
+
     /// Takes a wish to stop in; `save` wants the work saved before the first signal. What was being saved is left when
     /// it is wished by force and without.
     pub(super) fn wish(&self, run: RunId, mode: StopMode, save: bool) -> bool {

@@ -36,6 +36,7 @@ mod scripted;
 mod session;
 mod sick_engine;
 mod stops;
+mod stuck;
 mod wire;
 mod worker;
 mod workers;

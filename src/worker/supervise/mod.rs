@@ -26,6 +26,7 @@ use crate::gate::{Credential, Gate, Meter};
 use crate::model::agent::Agent;
 use crate::model::metered::Metered;
 use crate::model::run::Step;
+use crate::model::stuck::Watch;
 use crate::queue::Notice;
 use keeper::Keeper;
 use start::Container;
@@ -50,6 +51,8 @@ pub(super) struct Job {
     step: Option<Step>,
     /// What the gates of former lives had metered.
     metered: Metered,
+    /// What it was in the middle of when it was taken.
+    watch: Watch,
     /// When this life of the worker took the run.
     taken_at: time::OffsetDateTime,
 }
@@ -58,6 +61,7 @@ impl Job {
     pub(super) fn fresh(claimed: Claimed, token: String) -> Self {
         Self {
             lease: claimed.lease,
+            watch: Watch { patience: claimed.agent.patience, ..Watch::default() },
             agent: claimed.agent,
             prompt: claimed.prompt,
             engine: claimed.engine,
@@ -86,6 +90,7 @@ impl Job {
             ran: adopted.ran,
             step: adopted.step,
             metered: adopted.metered,
+            watch: adopted.watch,
             taken_at: clock::now(),
         }
     }
@@ -107,6 +112,8 @@ struct Supervisor<'a> {
     meter: Meter,
     /// Whether what it printed last isn't stored.
     unheard: bool,
+    /// What shows that it is stuck, when it is stopped for that.
+    stuck: Option<String>,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -123,7 +130,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
         let keeper = Keeper::new(run, job.lease.worker(), report.clone());
         let kept = keeper.keep(orders.clone());
         let mut supervisor =
-            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, orders, report };
+            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, stuck: None, orders, report };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its senders at its end, which ends those who report.
