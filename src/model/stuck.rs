@@ -193,7 +193,7 @@ pub fn judge(known: &Known<'_>, patience: &Patience, now: OffsetDateTime) -> Opt
         }
         None if quiet >= patience.quiet => {
             let (quiet, limit) = (minutes(quiet), minutes(patience.quiet));
-            let evidence = format!("No output for {quiet}, in no tool call; {limit} is its limit.");
+            let evidence = format!("No output for {quiet}; its limit is {limit}.");
             verdict(Cause::Quiet, heard_at, evidence)
         }
         None => None,
@@ -219,7 +219,7 @@ fn long_call(
     };
     let limit = match usual {
         Some(usual) => format!("the longest one like it took {}", minutes(usual)),
-        None => format!("{} is its limit", minutes(limit)),
+        None => format!("its limit is {}", minutes(limit)),
     };
     format!("In {}{gist} for {}{silent}; {limit}.", call.tool, minutes(lasts))
 }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn no_output_outside_a_call_is_stuck_at_its_limit_and_not_before() {
         assert_eq!(later(&[], 599), None);
-        let said = "No output for 10 min, in no tool call; 10 min is its limit.";
+        let said = "No output for 10 min; its limit is 10 min.";
         assert_eq!(later(&[CALL, BACK], 600), Some((Cause::Quiet, said.into())));
         let activity = after(&[]);
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_call_has_a_limit_of_its_own() {
         assert_eq!(later(&[CALL], 1799), None, "a build that is quiet for half an hour");
-        let said = "In Bash “make” for 30 min; 30 min is its limit.";
+        let said = "In Bash “make” for 30 min; its limit is 30 min.";
         assert_eq!(later(&[CALL], 1800), Some((Cause::LongCall, said.into())));
         assert_eq!(later(&[CALL, BACK], 599), None);
     }
@@ -294,7 +294,7 @@ mod tests {
         let activity = after(&[CALL]);
         let prints = Known { heard_at: Some(at(3000)), ..known(&activity) };
         assert_eq!(judged(&prints, 4799), None);
-        let said = "In Bash “make” for 1 h 20 min, silent for 30 min; 30 min is its limit.";
+        let said = "In Bash “make” for 1 h 20 min, silent for 30 min; its limit is 30 min.";
         assert_eq!(judged(&prints, 4800).map(|(_, evidence)| evidence), Some(said.into()));
     }
 
@@ -306,7 +306,7 @@ mod tests {
         let said = "In Bash “make” for 1 h 40 min; the longest one like it took 50 min.";
         assert_eq!(judged(&usual(3000), 6000), Some((Cause::LongCall, said.into())));
         assert!(
-            judged(&usual(70), 1800).is_some_and(|(_, evidence)| evidence.contains("30 min is its limit"))
+            judged(&usual(70), 1800).is_some_and(|(_, evidence)| evidence.contains("its limit is 30 min"))
         );
         assert_eq!(judged(&usual(70), 1799), None, "never less than its agent's limit");
     }

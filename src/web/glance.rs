@@ -1,5 +1,7 @@
 //! What must be seen at a glance, on a phone: is the agent dead, who stopped it, what was it doing.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
@@ -68,17 +70,17 @@ impl Within {
         let until = until.or_else(|| lives.then_some(now))?;
         Some(Self {
             verb: if lives { "Is in" } else { "Was in" },
-            ..Self::in_call(run.watch.activity.call()?, until)
+            ..Self::in_call(run.watch.activity.call()?, until, show::span)
         })
     }
 
-    /// A call that goes on, or went on, until then.
-    pub(crate) fn in_call(call: &Call, until: OffsetDateTime) -> Self {
+    /// A call that has lasted until then, its time written like this.
+    pub(crate) fn in_call(call: &Call, until: OffsetDateTime, write: fn(Duration) -> String) -> Self {
         Self {
             verb: "Is in",
             tool: call.tool.clone(),
             gist: text::head(&call.gist, GIST_MAX),
-            span: show::span(Moment::new(call.since, until).age()),
+            span: write(Moment::new(call.since, until).age()),
         }
     }
 }
@@ -89,18 +91,18 @@ pub(crate) struct Stuck {
     pub(crate) span: String,
     pub(crate) advice: &'static str,
     /// Where that is done, if it is anywhere.
-    pub(crate) link: Option<(&'static str, String)>,
+    pub(crate) link: Option<(&'static str, &'static str)>,
 }
 
 impl Stuck {
     pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
         let verdict = run.stuck(now)?;
         let link = match verdict.cause {
-            Cause::WorkerSilent => Some(("Workers", "/workers".to_owned())),
-            Cause::RateLimited => Some(("Hold the queue…", "/hold".to_owned())),
-            Cause::SameCall => Some(("Stop it…", format!("/runs/{}/terminate", run.id))),
-            Cause::Errors | Cause::LongCall | Cause::Quiet => Some(("To the newest ↓", "#newest".to_owned())),
-            Cause::Finished => None,
+            Cause::WorkerSilent => Some(("Workers", "/workers")),
+            Cause::RateLimited => Some(("Hold the queue…", "/hold")),
+            Cause::Errors | Cause::LongCall | Cause::Quiet => Some(("To the newest ↓", "#newest")),
+            // The lever lies beside it.
+            Cause::SameCall | Cause::Finished => None,
         };
         let span = show::minutes(Moment::new(verdict.since, now).age());
         Some(Self { span, advice: verdict.cause.advice(), link, verdict })

@@ -184,8 +184,8 @@ pub(crate) async fn keep(
 /// It in one line, for the list of agents.
 pub(crate) fn line(patience: &Patience) -> String {
     let (quiet, call) = (show::minutes(patience.quiet), show::minutes(patience.call));
-    let then = if patience.stops { "then stopped" } else { "then said" };
-    format!("after {quiet} without output, {call} in a tool call; {then}")
+    let then = if patience.stops { "; then stopped" } else { "" };
+    format!("after {quiet} without output, {call} in a tool call{then}")
 }
 
 #[cfg(test)]

@@ -98,7 +98,10 @@ impl Row {
             line.note = Some([verdict.evidence, line.note.take().unwrap_or_default()].join(" "));
             (verdict.cause, show::minutes(Moment::new(verdict.since, now).age()))
         });
-        let call = line.watch.activity.call().filter(|_| line.state.is_held() && line.wish_at.is_none());
+        // What it is stuck in is said by its note.
+        let is_said = matches!(stuck, Some((Cause::LongCall, _)));
+        let lives = line.state.is_held() && line.wish_at.is_none();
+        let call = line.watch.activity.call().filter(|_| lives && !is_said);
         let last = match (line.ended_at, line.last_event_at) {
             (Some(ended), _) => Some(("ended", Moment::new(ended, now))),
             (None, Some(event)) => Some(("last word", Moment::new(event, now))),
@@ -110,7 +113,7 @@ impl Row {
                 None => Lamp::of(line.state, line.outcome, line.is_unconfirmed()),
             },
             stuck,
-            within: call.map(|call| Within::in_call(call, now)),
+            within: call.map(|call| Within::in_call(call, now, show::minutes)),
             asked: Moment::new(line.asked_at, now),
             last,
             cost: line.cost.map(spent::brief),

@@ -223,7 +223,7 @@ async fn a_list_says_of_each_run_what_it_is_in_and_whether_it_is_stuck() {
     assert!(list.body.contains(doing), "{}", list.body);
 
     let stuck = sample::run(&app, &quiet).await;
-    let note = "No output for 12 min, in no tool call; 10 min is its limit.";
+    let note = "No output for 12 min; its limit is 10 min.";
     // What every page says of the fleet is remembered for a second.
     until("counted", async || ada.get("/").await.body.contains("1 stuck")).await;
     let list = ada.get("/").await;
