@@ -2,7 +2,7 @@
 
 alter table runs
     -- What its output says that it is in: kept by the worker as it stores events, as it was when a stop was wished.
-    add activity jsonb,
+    add activity json,
     -- The longest that a call like the one it is in has taken.
     add usual_s  bigint;
 

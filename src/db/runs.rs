@@ -51,7 +51,8 @@ struct LineRow {
     cost_usd: Option<f64>,
     metered_usd: Option<f64>,
     at_least: bool,
-    lease_left_s: Option<f64>,
+    lease_until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
     activity: Option<Value>,
     usual_s: Option<i64>,
     quiet_s: i64,
@@ -78,7 +79,7 @@ impl TryFrom<LineRow> for RunLine {
             ended_at: row.ended_at,
             last_event_at: row.last_event_at,
             cost: Cost::of(row.cost_usd, row.metered_usd, row.at_least),
-            lease_left_s: row.lease_left_s,
+            lease_left_s: row.lease_until.map(|until| (until - row.now).as_seconds_f64()),
             watch: watch(
                 row.activity,
                 row.usual_s,
@@ -99,8 +100,7 @@ macro_rules! lines {
                           coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
                           r.wish_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
                           r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!",
-                          case when r.state in ('starting', 'running')
-                               then extract(epoch from r.lease_until - now())::float8 end as lease_left_s,
+                          r.lease_until, now() as "now!",
                           case when r.state in ('starting', 'running') then r.activity end as activity,
                           r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors
                    from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order

@@ -234,7 +234,7 @@ const COUNTS: &str = "
 const ALIVE: &str = r#"
     update runs set
         last_event_at = case when id % 8 = 0 then now() - interval '45 minutes' else now() + interval '1 day' end,
-        activity = case when id % 3 <> 0 then jsonb_build_object('open', jsonb_build_array(jsonb_build_object(
+        activity = case when id % 3 <> 0 then json_build_object('open', json_build_array(json_build_object(
             'id', 'a', 'tool', 'Bash', 'gist', (array['cargo test', 'make', 'git log -p', 'npm run build'])[1 + id % 4],
             'since', to_char((now() - (1 + id % 9) * interval '1 minute') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) end
     where state = 'running'"#;

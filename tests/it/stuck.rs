@@ -129,7 +129,7 @@ async fn a_worker_keeps_the_time_of_a_call_that_took_over_a_minute_and_of_no_oth
     first.kill();
     sql(
         &fleet,
-        "update runs set activity = jsonb_set(activity, '{open,0,since}',
+        "update runs set activity = jsonb_set(activity::jsonb, '{open,0,since}',
              to_jsonb(to_char(now() at time zone 'utc' - interval '95 s', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')))",
     )
     .await;

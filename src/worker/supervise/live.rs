@@ -253,7 +253,8 @@ impl Supervisor<'_> {
         if reads_on || !said.watch.patience.stops {
             return None;
         }
-        let heard_at = said.heard_at.filter(|_| self.report.borrow().trouble.is_none());
+        let engine_answers = self.report.borrow().trouble.is_none() && self.worker.engine_down().is_none();
+        let heard_at = said.heard_at.filter(|_| engine_answers);
         let verdict = said.watch.judge(heard_at, None, now)?;
         verdict.cause.may_stop().then_some(verdict.evidence)
     }
