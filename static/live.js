@@ -260,10 +260,14 @@ function span(s) {
   return two(days, days === 1 ? 'day' : 'days', Math.floor(s % 86_400 / 3600), 'h');
 }
 
+/** A span to the minute, below one to the second. */
+const minutes = (s) => span(s < 60 ? s : s - s % 60);
+
 const WORDS = {
   ago: (s) => s < 1 ? 'just now' : `${rough(s)} ago`,
   for: (s) => `for ${span(s)}`,
   span,
+  minutes,
 };
 
 const put = (element, text) => {
@@ -275,7 +279,7 @@ function tick() {
   const silent = Date.now() - heard;
   // What is shown may have changed since, so that its ages stand still with it.
   const now = silent > SILENT ? shown : Date.now() + ahead;
-  for (const time of document.querySelectorAll('time.ago, time.for, time.span')) {
+  for (const time of document.querySelectorAll('time.ago, time.for, time.span, time.minutes')) {
     const age = Math.max(0, Math.floor((now - Date.parse(time.dateTime)) / 1000));
     if (!Number.isNaN(age)) put(time, WORDS[time.className](age));
   }

@@ -1,6 +1,11 @@
 //! Transcripts: appended by the worker that holds the lease, read by the superuser.
 
+use std::time::Duration;
+
+use sqlx::types::Json;
+
 use super::{Db, Error, Lease, Result, Superuser, within};
+use crate::model::activity::Activity;
 use crate::model::event::{Event, Source};
 use crate::model::run::{Numbers, RunId};
 
@@ -13,6 +18,8 @@ pub struct Batch {
     pub numbers: Option<Numbers>,
     /// The model that the CLI names, if one of them does.
     pub model: Option<String>,
+    /// What the run is in the middle of after all of them.
+    pub activity: Activity,
 }
 
 /// How many bytes of events a tail may hold before its oldest one.
@@ -44,11 +51,14 @@ impl TryFrom<EventRow> for Event {
 impl Db {
     /// Appends a batch, and counts it, in one statement: all of it or nothing. A batch sent again after an answer was
     /// lost is recognised by its `seq` and not stored twice. A run that has just ended may still have output on its way.
+    /// What it was in the middle of stays as it was when a stop was wished. Gives the longest that a call like the one it is
+    /// in has taken, if that was over a minute.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when the batch doesn't follow what is stored.
-    pub async fn append(&self, lease: &Lease, batch: &Batch) -> Result<()> {
-        let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) else { return Ok(()) };
+    pub async fn append(&self, lease: &Lease, batch: &Batch) -> Result<Option<Duration>> {
+        let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) else { return Ok(None) };
+        let call = batch.activity.call();
         let lines_of = |source| batch.events.iter().filter(|event| event.source == source).count() as i64;
         let numbers = batch.numbers.clone().unwrap_or_default();
         let seqs: Vec<i64> = batch.events.iter().map(|event| event.seq).collect();
@@ -64,13 +74,18 @@ impl Db {
                            stderr_lines = stderr_lines + $7, last_event_at = $8,
                            turns = coalesce($9, turns), tokens_in = coalesce($10, tokens_in),
                            tokens_out = coalesce($11, tokens_out), cost_usd = coalesce($12, cost_usd),
-                           duration_ms = coalesce($13, duration_ms), model = coalesce($14, model)
+                           duration_ms = coalesce($13, duration_ms), model = coalesce($14, model),
+                           activity = case when wish = 'stop' and wish_at < $21 then activity else $22 end,
+                           usual_s = (select longest_s from usual_calls u
+                                      where u.agent_id = runs.agent_id and u.tool = $23 and u.gist = $24)
                        where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running', 'ended')
                          and events = $4::bigint - 1
-                       returning id)
-                   insert into events (run_id, seq, at, source, kind, cut, payload)
-                   select held.id, e.* from held, unnest($15::bigint[], $16::timestamptz[], $17::text[], $18::text[],
-                                                         $19::bigint[], $20::text[]) as e"#,
+                       returning id, usual_s),
+                   kept as (
+                       insert into events (run_id, seq, at, source, kind, cut, payload)
+                       select held.id, e.* from held, unnest($15::bigint[], $16::timestamptz[], $17::text[], $18::text[],
+                                                             $19::bigint[], $20::text[]) as e)
+                   select usual_s from held"#,
                 lease.run().0,
                 lease.worker(),
                 lease.fence(),
@@ -90,17 +105,22 @@ impl Db {
                 &sources,
                 &kinds,
                 &cuts,
-                &payloads
+                &payloads,
+                first.at,
+                Json(&batch.activity) as _,
+                call.map(|call| call.tool.as_str()),
+                call.map(|call| call.gist.as_str())
             )
-            .execute(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
-        if done.rows_affected() > 0 {
-            return Ok(());
+        let span = |s: i64| Duration::from_secs(s.unsigned_abs());
+        if let Some(row) = done {
+            return Ok(row.usual_s.map(span));
         }
         let met = within(
             sqlx::query!(
-                "select events from runs where id = $1 and worker = $2 and fence = $3
+                "select events, usual_s from runs where id = $1 and worker = $2 and fence = $3
                  and state in ('starting', 'running', 'ended')",
                 lease.run().0,
                 lease.worker(),
@@ -111,7 +131,7 @@ impl Db {
         .await?;
         match met {
             None => Err(self.refused(lease).await),
-            Some(row) if row.events == last.seq => Ok(()),
+            Some(row) if row.events == last.seq => Ok(row.usual_s.map(span)),
             Some(row) => {
                 Err(Error::Conflict(format!("{} events are stored, not {}", row.events, first.seq - 1)))
             }

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::agents::AgentRow;
+use super::stuck::watch;
 use super::{Db, Error, Result, within};
 use crate::model::agent::Agent;
 use crate::model::metered::{Metered, Tokens};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopMode, StopProgress};
+use crate::model::stuck::Watch;
 use crate::model::worker::Place;
 
 /// The right to a run: which worker, under which fence. Only a claim or an adoption makes one.
@@ -82,6 +85,8 @@ pub struct Adopted {
     pub engine: Option<String>,
     /// What the gates of former lives had metered; not all that there was, since none of them had the last word.
     pub metered: Metered,
+    /// What it was in the middle of, by what is stored of its output.
+    pub watch: Watch,
 }
 
 /// A run that this worker holds or held, as Postgres knows it.
@@ -155,6 +160,14 @@ struct ClaimRow {
     sigterm_ms: i64,
     sigkill_ms: i64,
     linger_ms: i64,
+    quiet_s: i64,
+    call_s: i64,
+    limited_s: i64,
+    same_calls: i64,
+    errors: i64,
+    stops_stuck: bool,
+    activity: Option<Value>,
+    usual_s: Option<i64>,
     metered_calls: i64,
     metered_in: i64,
     metered_cache_write: i64,
@@ -168,24 +181,31 @@ struct ClaimRow {
 
 impl ClaimRow {
     fn adopted(self, worker: &str) -> Result<Adopted> {
+        let agent = Agent::from(AgentRow {
+            name: self.name,
+            about: self.about,
+            image: self.image,
+            model: self.model,
+            memory_mib: self.memory_mib,
+            milli_cpus: self.milli_cpus,
+            pids: self.pids,
+            time_s: self.time_s,
+            sigint_ms: self.sigint_ms,
+            sigterm_ms: self.sigterm_ms,
+            sigkill_ms: self.sigkill_ms,
+            linger_ms: self.linger_ms,
+            quiet_s: self.quiet_s,
+            call_s: self.call_s,
+            limited_s: self.limited_s,
+            same_calls: self.same_calls,
+            errors: self.errors,
+            stops_stuck: self.stops_stuck,
+        });
         Ok(Adopted {
             lease: Lease { run: RunId(self.id), worker: worker.to_owned(), fence: self.fence },
             prompt: self.prompt,
-            agent: AgentRow {
-                name: self.name,
-                about: self.about,
-                image: self.image,
-                model: self.model,
-                memory_mib: self.memory_mib,
-                milli_cpus: self.milli_cpus,
-                pids: self.pids,
-                time_s: self.time_s,
-                sigint_ms: self.sigint_ms,
-                sigterm_ms: self.sigterm_ms,
-                sigkill_ms: self.sigkill_ms,
-                linger_ms: self.linger_ms,
-            }
-            .into(),
+            watch: watch(self.activity, self.usual_s, agent.patience),
+            agent,
             stdout_lines: self.stdout_lines,
             stderr_lines: self.stderr_lines,
             gate_token_hash: self.gate_token_hash,
@@ -260,7 +280,8 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.wish_save, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms, a.quiet_s, a.call_s, a.limited_s,
+                             a.same_calls, a.errors, a.stops_stuck, r.activity, r.usual_s,
                              r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
                              r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 place.worker,
@@ -299,7 +320,8 @@ impl Db {
                              r.gate_token_hash as "gate_token_hash!", r.wish_mode, r.wish_save, r.stop_step, r.engine,
                              extract(epoch from now() - r.started_at)::float8 as ran_s,
                              a.name, a.about, a.image, a.model, a.memory_mib, a.milli_cpus, a.pids, a.time_s,
-                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms,
+                             a.sigint_ms, a.sigterm_ms, a.sigkill_ms, a.linger_ms, a.quiet_s, a.call_s, a.limited_s,
+                             a.same_calls, a.errors, a.stops_stuck, r.activity, r.usual_s,
                              r.metered_calls, r.metered_in, r.metered_cache_write, r.metered_cache_write_1h,
                              r.metered_cache_read, r.metered_out, r.metered_usd, r.metered_partly, r.metered_unpriced"#,
                 place.worker,

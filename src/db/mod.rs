@@ -15,6 +15,7 @@ mod runs;
 mod seed;
 mod sessions;
 mod stops;
+mod stuck;
 mod users;
 mod work;
 mod workers;

@@ -1,8 +1,10 @@
 //! Runs as the superuser sees and steers them. Every method takes the proof of who asks; each that
 //! changes something writes its audit row in the same statement.
 
+use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::stuck::{patience, watch};
 use super::{Db, Error, Result, Superuser, within};
 use crate::model::metered::{Cost, Metered, Tokens};
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
@@ -49,6 +51,15 @@ struct LineRow {
     cost_usd: Option<f64>,
     metered_usd: Option<f64>,
     at_least: bool,
+    lease_until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+    activity: Option<Value>,
+    usual_s: Option<i64>,
+    quiet_s: i64,
+    call_s: i64,
+    limited_s: i64,
+    same_calls: i64,
+    errors: i64,
 }
 
 impl TryFrom<LineRow> for RunLine {
@@ -69,6 +80,12 @@ impl TryFrom<LineRow> for RunLine {
             ended_at: row.ended_at,
             last_event_at: row.last_event_at,
             cost: Cost::of(row.cost_usd, row.metered_usd, row.at_least),
+            lease_left_s: row.lease_until.map(|until| (until - row.now).as_seconds_f64()),
+            watch: watch(
+                row.activity,
+                row.usual_s,
+                patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, false),
+            ),
         })
     }
 }
@@ -83,7 +100,10 @@ macro_rules! lines {
                 r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
                           coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
                           r.wish_at, r.delivered_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
-                          r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!"
+                          r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!",
+                          r.lease_until, now() as "now!",
+                          case when r.state in ('starting', 'running') then r.activity end as activity,
+                          r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors
                    from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order
                    + " limit $1",
                 PAGE_SIZE as i64 + 1
@@ -163,7 +183,8 @@ impl Db {
     pub async fn run(&self, _by: &Superuser, id: RunId) -> Result<Run> {
         let row = within(
             sqlx::query!(
-                r#"select r.*, a.name as agent, extract(epoch from r.lease_until - now())::float8 as lease_left_s,
+                r#"select r.*, a.name as agent, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
+                          a.stops_stuck, extract(epoch from r.lease_until - now())::float8 as lease_left_s,
                           s.at as "saved_at?", s.bytes as saved_bytes, s.files as "saved_files?",
                           s.unpushed as "saved_unpushed?", s.trouble as saved_trouble
                    from runs r join agents a on a.id = r.agent_id left join saved_work s on s.run_id = r.id
@@ -268,6 +289,11 @@ impl Db {
             model: row.model,
             events: row.events,
             last_event_at: row.last_event_at,
+            watch: watch(
+                row.activity,
+                row.usual_s,
+                patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, row.stops_stuck),
+            ),
         })
     }
 

@@ -66,6 +66,7 @@ impl Seed {
         }
         sqlx::query(EVENTS).bind(plan.events).bind(plan.runs).execute(&mut *connection).await?;
         sqlx::query(COUNTS).bind(plan.events).execute(&mut *connection).await?;
+        connection.execute(ALIVE).await?;
         connection.execute(AUDIT).await?;
         for table in ["vacuum analyze runs", "vacuum analyze events", "vacuum analyze audit"] {
             connection.execute(table).await?;
@@ -227,6 +228,16 @@ const COUNTS: &str = "
     update runs r set events = e.n, stdout_lines = e.n, last_event_at = e.last_at
     from (select run_id, count(*) as n, max(at) as last_at from events where $1 > 0 group by run_id) e
     where r.id = e.run_id and r.events = 0";
+
+/// What those that live are in: two of three in a call; one of eight has said nothing for three quarters of an hour, the others
+/// speak for a day, as their leases last.
+const ALIVE: &str = r#"
+    update runs set
+        last_event_at = case when id % 8 = 0 then now() - interval '45 minutes' else now() + interval '1 day' end,
+        activity = case when id % 3 <> 0 then json_build_object('open', json_build_array(json_build_object(
+            'id', 'a', 'tool', 'Bash', 'gist', (array['cargo test', 'make', 'git log -p', 'npm run build'])[1 + id % 4],
+            'since', to_char((now() - (1 + id % 9) * interval '1 minute') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) end
+    where state = 'running'"#;
 
 /// The audit of the newest runs, in the order it would have grown.
 const AUDIT: &str = "

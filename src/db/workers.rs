@@ -36,6 +36,8 @@ pub struct FleetNow {
     pub working: i32,
     /// Runs that wait for a worker.
     pub waiting: i32,
+    /// Runs that live and get nowhere, of the several hundred that are looked at.
+    pub stuck: i32,
 }
 
 impl FleetNow {
@@ -160,9 +162,8 @@ impl Db {
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
     pub async fn fleet_now(&self, _by: &Superuser) -> Result<FleetNow> {
-        within(
-            sqlx::query_as!(
-                FleetNow,
+        let said = within(
+            sqlx::query!(
                 r#"select coalesce(bool_or(not sandboxed), false) as "unsandboxed!",
                      coalesce(bool_or(rehearsal), false) as "rehearsal!",
                      cardinality(array(select 1 from runs where wish = 'stop' and state <> 'ended'
@@ -177,8 +178,18 @@ impl Db {
                    from workers where heard_at > now() - interval '15 s'"#
             )
             .fetch_one(&self.pool),
-        )
-        .await
+        );
+        let (said, stuck) = tokio::try_join!(said, self.stuck_now())?;
+        Ok(FleetNow {
+            unsandboxed: said.unsandboxed,
+            rehearsal: said.rehearsal,
+            unconfirmed: said.unconfirmed,
+            lost: said.lost,
+            all_lost: said.all_lost,
+            working: said.working,
+            waiting: said.waiting,
+            stuck,
+        })
     }
 
     /// How much waits, and for how long.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::run::LadderTimes;
+use super::stuck::Patience;
 
 /// A recipe and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Agent {
     pub limits: Limits,
     /// How long each rung of the ladder is given.
     pub ladder: LadderTimes,
+    /// How long its runs may get nowhere.
+    pub patience: Patience,
 }
 
 /// What a run may use at most.

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::activity::{self, Act};
 use super::run::{Numbers, RunResult};
 use super::text;
 use super::words;
@@ -68,6 +69,8 @@ pub struct Line {
     pub result: Option<RunResult>,
     /// The model that an `init` names.
     pub model: Option<String>,
+    /// What it says that the agent does.
+    pub acts: Vec<Act>,
 }
 
 /// The longest line that is stored, in bytes.
@@ -89,14 +92,16 @@ impl Line {
         let Some(mut value) = parsed else {
             let kept = text::prefix(&line, LINE_MAX);
             let cut = (line.len() - kept.len() + dropped) as i64;
-            return Self { kind: Kind::Text, cut, payload: kept.to_owned(), result: None, model: None };
+            let (kind, payload) = (Kind::Text, kept.to_owned());
+            return Self { kind, cut, payload, result: None, model: None, acts: Vec::new() };
         };
         let kind = kind_of(&value);
         let result = (kind == Kind::Result).then(|| read_result(&value));
         let model = (kind == Kind::Init).then(|| string(&value, "model")).flatten();
         let model = model.map(|model| text::head(&model, MODEL_MAX));
+        let acts = activity::acts(&value, kind);
         let (payload, cut) = if line.len() <= LINE_MAX { (line, 0) } else { shrink(&mut value, line.len()) };
-        Self { kind, cut, payload, result, model }
+        Self { kind, cut, payload, result, model, acts }
     }
 }
 
@@ -110,7 +115,8 @@ fn string(value: &Value, key: &str) -> Option<String> {
     value.get(key)?.as_str().map(str::to_owned)
 }
 
-fn blocks(value: &Value) -> &[Value] {
+/// The blocks of a message.
+pub(super) fn blocks(value: &Value) -> &[Value] {
     value.pointer("/message/content").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -292,7 +298,7 @@ fn piece_of_block(block: &Value) -> Option<Piece> {
 }
 
 /// The one value of a tool's input that says most.
-fn gist(input: &Value) -> String {
+pub(super) fn gist(input: &Value) -> String {
     const TELLING: &[&str] =
         &["command", "file_path", "path", "pattern", "url", "query", "description", "prompt"];
     let telling = TELLING.iter().find_map(|key| input[*key].as_str());

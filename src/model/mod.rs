@@ -1,15 +1,17 @@
 //! Signalbox's words as plain values: no I/O, no async, no framework.
 
+pub mod activity;
 pub mod agent;
 pub mod device;
-pub mod doing;
 pub mod event;
 pub mod found;
 pub mod metered;
 pub mod page;
 pub mod price;
 pub mod run;
+pub mod span;
 pub mod stop;
+pub mod stuck;
 pub mod text;
 pub mod user;
 pub mod wish;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::metered::{Cost, Metered};
+use super::stuck::{self, Verdict, Watch};
 use super::wish::{StopWish, Taken};
 use super::words;
 use super::work::{SavedWork, WorkSeen};
@@ -278,6 +279,8 @@ pub struct Run {
     pub events: i64,
     /// When the last event came.
     pub last_event_at: Option<OffsetDateTime>,
+    /// What it is in the middle of.
+    pub watch: Watch,
 }
 
 impl Run {
@@ -309,12 +312,18 @@ impl Run {
         self.stop.as_ref().is_some_and(|stop| stop.mode == StopMode::Force) && !self.is_saving()
     }
 
+    /// Whether it gets nowhere, and what shows it. A run that is to stop is judged by its stop alone.
+    pub fn stuck(&self, now: OffsetDateTime) -> Option<Verdict> {
+        let is_heard = self.state == State::Running && self.trouble.is_none();
+        let heard_at = self.last_event_at.or(self.started_at).filter(|_| is_heard);
+        let lives = self.state.is_held() && self.stop.is_none();
+        self.watch.judge(heard_at, self.lease_left_s, now).filter(|_| lives)
+    }
+
     /// When its worker stops it by itself, having missed a renewal: two thirds into the lease. None while renewals come.
     pub fn stops_itself_at(&self) -> Option<OffsetDateTime> {
-        // A lease lasts 30 s and is renewed every 10: with less than 18 left a renewal is 2 s late.
-        const MISSED_BELOW_S: f64 = 18.0;
         const AHEAD_OF_LAPSE: Duration = Duration::from_secs(10);
-        let late = self.state.is_held() && self.lease_left_s.is_some_and(|left| left < MISSED_BELOW_S);
+        let late = self.state.is_held() && self.lease_left_s.is_some_and(|left| left < stuck::MISSED_BELOW_S);
         self.lease_until.filter(|_| late).map(|until| until - AHEAD_OF_LAPSE)
     }
 }
@@ -350,9 +359,22 @@ pub struct RunLine {
     pub last_event_at: Option<OffsetDateTime>,
     /// What it has cost, as far as it is known.
     pub cost: Option<Cost>,
+    /// How long its lease lasts from now, in seconds.
+    pub lease_left_s: Option<f64>,
+    /// What it is in the middle of.
+    pub watch: Watch,
 }
 
 impl RunLine {
+    /// Whether it gets nowhere, and what shows it. A run that is to stop is judged by its stop alone.
+    pub fn stuck(&self, now: OffsetDateTime) -> Option<Verdict> {
+        // What there is to note of a run that lives is trouble with the engine, which can't be heard then.
+        let is_heard = self.state == State::Running && self.note.is_none();
+        let heard_at = self.last_event_at.or(self.started_at).filter(|_| is_heard);
+        let lives = self.state.is_held() && self.wish_at.is_none();
+        self.watch.judge(heard_at, self.lease_left_s, now).filter(|_| lives)
+    }
+
     /// A wish to stop whose evidence isn't in yet.
     pub fn is_unconfirmed(&self) -> bool {
         self.wish_at.is_some() && !self.state.is_over()

@@ -1,10 +1,13 @@
 //! What must be seen at a glance, on a phone: is the agent dead, who stopped it, what was it doing.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
-use crate::model::doing::Doing;
+use crate::model::activity::Call;
 use crate::model::run::{Outcome, Run, State};
+use crate::model::stuck::{Cause, Verdict};
 use crate::model::text;
 
 /// How much of a call is shown, in characters: two lines of a phone.
@@ -61,16 +64,49 @@ pub(crate) struct Within {
 }
 
 impl Within {
-    pub(crate) fn new(run: &Run, doing: &Doing, now: OffsetDateTime) -> Self {
+    /// What a run is in the middle of, or was when a stop was wished or its worker fell silent.
+    pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
+        let lives = run.state.is_held() && run.stop.is_none();
         let silent_since = run.lease_until.filter(|_| run.state == State::Lost);
-        let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since).unwrap_or(now);
-        let goes_on = run.stop.is_none() && run.state.is_held();
+        let until = run.stop.as_ref().map(|stop| stop.at).or(silent_since);
+        let until = until.or_else(|| lives.then_some(now))?;
+        let within = Self::in_call(run.watch.activity.call()?, until, show::span);
+        Some(if lives { within } else { Self { verb: "Was in", since: None, ..within } })
+    }
+
+    /// A call that is under way, the time that it has taken by then written like this.
+    pub(crate) fn in_call(call: &Call, until: OffsetDateTime, write: fn(Duration) -> String) -> Self {
+        let since = Moment::new(call.since, until);
         Self {
-            verb: if goes_on { "Is in" } else { "Was in" },
-            tool: doing.tool.clone(),
-            gist: text::head(&doing.gist, GIST_MAX),
-            span: show::span(Moment::new(doing.since, until).age()),
-            since: goes_on.then(|| Moment::new(doing.since, now)),
+            verb: "Is in",
+            tool: call.tool.clone(),
+            gist: text::head(&call.gist, GIST_MAX),
+            span: write(since.age()),
+            since: Some(since),
         }
+    }
+}
+
+/// That a run is stuck: by what, since when, and the one thing to do about it.
+pub(crate) struct Stuck {
+    pub(crate) verdict: Verdict,
+    pub(crate) span: String,
+    pub(crate) advice: &'static str,
+    /// Where that is done, if it is anywhere.
+    pub(crate) link: Option<(&'static str, &'static str)>,
+}
+
+impl Stuck {
+    pub(crate) fn of(run: &Run, now: OffsetDateTime) -> Option<Self> {
+        let verdict = run.stuck(now)?;
+        let link = match verdict.cause {
+            Cause::WorkerSilent => Some(("Workers", "/workers")),
+            Cause::RateLimited => Some(("Hold the queue…", "/hold")),
+            Cause::Errors | Cause::LongCall | Cause::Quiet => Some(("To the newest ↓", "#newest")),
+            // The lever lies beside it.
+            Cause::SameCall | Cause::Finished => None,
+        };
+        let span = show::minutes(Moment::new(verdict.since, now).age());
+        Some(Self { span, advice: verdict.cause.advice(), link, verdict })
     }
 }

@@ -51,6 +51,10 @@ impl Axis {
 pub(crate) const UNCONFIRMED: Sign = Sign { shape: "unconfirmed", tone: "unsure", word: "Stop unconfirmed" };
 
 impl Lamp {
+    /// A run that lives and gets nowhere; how long it is so stands beside the word.
+    pub(crate) const STUCK: Self =
+        Self { shape: "stuck", tone: "wait", word: "Stuck", axis: Axis::Is, beside: None, alarm: true };
+
     /// The lamp of a run in a list.
     pub(crate) fn of_line(line: &RunLine) -> Self {
         let stop = line.is_unconfirmed().then(|| Axis::of_stop(line.delivered_at.is_some()));

@@ -27,6 +27,7 @@ mod live;
 mod login;
 mod origin;
 mod page;
+mod patience;
 mod pick;
 mod receipt;
 mod refusal;
@@ -138,6 +139,11 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/live/stops/{id}").route(get().to(live::stop)))
                 .service(resource("/live/workers").route(get().to(live::workers)))
                 .service(resource("/live/health").route(get().to(live::health)))
+                .service(
+                    resource("/agents/{name}/patience")
+                        .route(get().to(patience::form))
+                        .route(post().to(patience::keep)),
+                )
                 .service(resource("/audit").route(get().to(audit::index)))
                 .service(resource("/account").route(get().to(account::index)))
                 .service(resource("/account/password").route(post().to(account::change_password)))

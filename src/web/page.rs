@@ -92,6 +92,11 @@ impl Frame {
     pub(crate) fn lost(&self) -> Option<String> {
         counted(self.notice.all_lost).map(|count| format!("{count} lost"))
     }
+
+    /// How many runs live and get nowhere, in words; none when none does.
+    pub(crate) fn stuck(&self) -> Option<String> {
+        counted(self.notice.stuck).map(|count| format!("{count} stuck"))
+    }
 }
 
 fn counted(n: i32) -> Option<String> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Site;
 use super::error::Result;
 use super::fleet::Fleet;
-use super::glance::{Glance, Within};
+use super::glance::{Glance, Stuck, Within};
 use super::lamp::Lamp;
 use super::page::{self, Frame, Place, number};
 use super::receipt::Receipt;
@@ -17,15 +17,10 @@ use super::spent;
 use super::transcript::{Entry, TAIL, Transcript, View};
 use crate::clock;
 use crate::db::Superuser;
-use crate::model::doing::Doing;
-use crate::model::event::Event;
 use crate::model::run::{Run, RunId, State};
 
 /// How often a page looks again, in seconds: at a run that goes on, and at one that only its worker can settle.
 const LOOKS_AGAIN_S: (u32, u32) = (3, 10);
-
-/// How many of the last events say what it is doing.
-pub(crate) const DOING_TAIL: i64 = 60;
 
 /// Which part of the transcript is asked for.
 #[derive(Deserialize)]
@@ -51,6 +46,7 @@ pub(crate) struct RunPage {
     says: Vec<String>,
     glance: Option<Glance>,
     within: Option<Within>,
+    stuck: Option<Stuck>,
     fence: Option<Moment>,
     confirmed: String,
     receipt: Option<Receipt>,
@@ -88,22 +84,16 @@ pub(crate) async fn show(
     let events = site.db.events_tail(&by, id, end, limit).await?;
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
     let now = clock::now();
-    // What it was doing is told by the last events, whichever of them are shown.
-    let doing = match &end {
-        None => doing(&run, &events, now),
-        Some(_) => doing(&run, &site.db.events_tail(&by, id, None, DOING_TAIL).await?, now),
-    };
     let last = events.last().map_or(0, |event| event.seq);
     let talk = Transcript::new(&run, events, end, only.is_some(), now);
     let follows = (asked.still.is_none() && talk.at_tail).then_some(last);
-    page::show(&run_page(frame, run, doing.as_ref(), talk, follows, now))
+    page::show(&run_page(frame, run, talk, follows, now))
 }
 
 /// The page of a run; one that follows it has seen this event last.
 pub(crate) fn run_page(
     frame: Frame,
     run: Run,
-    doing: Option<&Doing>,
     talk: Transcript,
     follows: Option<i64>,
     now: time::OffsetDateTime,
@@ -115,20 +105,30 @@ pub(crate) fn run_page(
         State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
     };
     let (kept_waiting, live) = (frame.keeps_waiting(), frame.live);
+    // It takes nothing but time to become stuck: that is news also where a drawing as of another time is compared.
+    let stuck = Stuck::of(&run, clock::now());
     RunPage {
         frame,
         stream: follows.map(|last| match live {
             true => format!("/live/runs/{}", run.id),
             false => format!("/live/runs/{}?from={last}", run.id),
         }),
-        lamp: Lamp::of_run(&run),
-        since: since(&run, now),
-        since_at: since_at(&run).map(|at| Moment::new(at, now)),
+        lamp: if stuck.is_some() { Lamp::STUCK } else { Lamp::of_run(&run) },
+        since: match &stuck {
+            Some(stuck) => format!("for {}", stuck.span),
+            None => since(&run, now),
+        },
+        since_at: stuck
+            .as_ref()
+            .map(|stuck| stuck.verdict.since)
+            .or_else(|| since_at(&run))
+            .map(|at| Moment::new(at, now)),
         lever: lever(&run),
         asked: Moment::new(run.asked_at, now),
         says: says(&run, kept_waiting),
         glance: Glance::of(&run, now),
-        within: doing.map(|doing| Within::new(&run, doing, now)),
+        within: Within::of(&run, now),
+        stuck,
         fence: run.stops_itself_at().map(|at| Moment::new(at, now)),
         confirmed: run
             .evidence
@@ -141,15 +141,6 @@ pub(crate) fn run_page(
         refresh,
         now: Moment::new(now, now),
         run,
-    }
-}
-
-/// What the agent is, or was when a stop was wished, in the middle of.
-pub(crate) fn doing(run: &Run, events: &[Event], now: time::OffsetDateTime) -> Option<Doing> {
-    match &run.stop {
-        Some(stop) => Doing::at(events, stop.at),
-        None if run.state.is_held() || run.state == State::Lost => Doing::at(events, now),
-        None => None,
     }
 }
 

@@ -10,6 +10,7 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::{Form, fresh_token};
+use super::glance::Within;
 use super::lamp::Lamp;
 use super::page::{Frame, Place, cursor, go_to, show, show_again};
 use super::show::{self, Moment};
@@ -19,6 +20,7 @@ use crate::db::{self, FleetNow, Standing, Superuser};
 use crate::model::agent::Agent;
 use crate::model::page::{Cursor, Page};
 use crate::model::run::{NewRun, Outcome, RunFilter, RunId, RunLine, State, Wish};
+use crate::model::stuck::Cause;
 use crate::queue::Notice;
 
 /// The largest form, in bytes as they are sent: a prompt of 256 KiB can be three times as long when encoded.
@@ -99,6 +101,9 @@ struct Chip {
 struct Row {
     line: RunLine,
     lamp: Lamp,
+    /// That it is stuck: by what, and for how long.
+    stuck: Option<(Cause, String)>,
+    within: Option<Within>,
     asked: Moment,
     last: Option<(&'static str, Moment)>,
     cost: Option<String>,
@@ -109,13 +114,25 @@ impl Row {
         if let (State::Queued, Some(why)) = (line.state, kept_waiting) {
             line.note = Some(why.to_owned());
         }
+        // It takes nothing but time to become stuck: that is news also where a drawing as of another time is compared.
+        let today = clock::now();
+        let stuck = line.stuck(today).map(|verdict| {
+            line.note = Some([verdict.evidence, line.note.take().unwrap_or_default()].join(" "));
+            (verdict.cause, show::minutes(Moment::new(verdict.since, today).age()))
+        });
+        // What it is stuck in is said by its note.
+        let is_said = matches!(stuck, Some((Cause::LongCall, _)));
+        let lives = line.state.is_held() && line.wish_at.is_none();
+        let call = line.watch.activity.call().filter(|_| lives && !is_said);
         let last = match (line.ended_at, line.last_event_at) {
             (Some(ended), _) => Some(("ended", Moment::new(ended, now))),
             (None, Some(event)) => Some(("last word", Moment::new(event, now))),
             (None, None) => line.started_at.map(|started| ("started", Moment::new(started, now))),
         };
         Self {
-            lamp: Lamp::of_line(&line),
+            lamp: if stuck.is_some() { Lamp::STUCK } else { Lamp::of_line(&line) },
+            stuck,
+            within: call.map(|call| Within::in_call(call, now, show::minutes)),
             asked: Moment::new(line.asked_at, now),
             last,
             cost: line.cost.map(spent::brief),
@@ -207,7 +224,7 @@ fn sentence(fleet: &FleetNow, standing: &Standing) -> (String, String) {
         _ => format!("{} or more", FleetNow::COUNTED),
     };
     let verb = |n: i32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
-    let first = match fleet.unconfirmed + fleet.lost {
+    let first = match fleet.unconfirmed + fleet.lost + fleet.stuck {
         0 if standing.gates_closed.is_some() => "Everything is stopped.".to_owned(),
         0 if standing.held.is_some() => "Nothing starts.".to_owned(),
         0 => "Nothing needs you.".to_owned(),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::model::span::between;
+pub(crate) use crate::model::span::{minutes, rough, span};
+
 /// A time, and the time at which the page that shows it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
@@ -53,7 +56,7 @@ impl Moment {
 
     /// How long ago it was; zero when clocks differ.
     pub(crate) fn age(&self) -> Duration {
-        Duration::try_from(self.now - self.at).unwrap_or_default()
+        between(self.at, self.now)
     }
 
     /// How long ago it was, in words.
@@ -67,32 +70,6 @@ pub(crate) fn ago(age: Duration) -> String {
     match age.as_secs() {
         0 => "just now".to_owned(),
         _ => format!("{} ago", rough(age)),
-    }
-}
-
-/// A span in its largest unit, for lists.
-pub(crate) fn rough(span: Duration) -> String {
-    match span.as_secs() {
-        s @ 0..60 => format!("{s} s"),
-        s @ 60..3600 => format!("{} min", s / 60),
-        s @ 3600..172_800 => format!("{} h", s / 3600),
-        s => format!("{} days", s / 86_400),
-    }
-}
-
-/// A span in its two largest units; below ten seconds to the tenth, below one to the millisecond.
-pub(crate) fn span(span: Duration) -> String {
-    let two = |large: u64, unit: &str, small: u64, sub: &str| match small {
-        0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {sub}"),
-    };
-    match (span.as_secs(), span.subsec_millis()) {
-        (0, ms) => format!("{ms} ms"),
-        (s @ 1..10, ms) => format!("{s}.{} s", ms / 100),
-        (s @ 10..60, _) => format!("{s} s"),
-        (s @ 60..3600, _) => two(s / 60, "min", s % 60, "s"),
-        (s @ 3600..86_400, _) => two(s / 3600, "h", s % 3600 / 60, "min"),
-        (s, _) => two(s / 86_400, "days", s % 86_400 / 3600, "h").replacen("1 days", "1 day", 1),
     }
 }
 
@@ -145,22 +122,6 @@ pub(crate) fn short(container: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_read_well() {
-        let ms = Duration::from_millis;
-        for (span_ms, fine, coarse) in [
-            (31, "31 ms", "0 s"),
-            (1_849, "1.8 s", "1 s"),
-            (59_999, "59 s", "59 s"),
-            (60_000, "1 min", "1 min"),
-            (7_800_000, "2 h 10 min", "2 h"),
-            (90_000_000, "1 day 1 h", "25 h"),
-            (700_000_000, "8 days 2 h", "8 days"),
-        ] {
-            assert_eq!((span(ms(span_ms)).as_str(), rough(ms(span_ms)).as_str()), (fine, coarse));
-        }
-    }
 
     #[test]
     fn money_and_counts_read_well() {

@@ -17,7 +17,7 @@ use super::form::Form;
 use super::glance::Within;
 use super::lamp::Lamp;
 use super::page::{Frame, Place, go_to, show_again};
-use super::run::{DOING_TAIL, doing, since};
+use super::run::since;
 use super::show::{self, Moment};
 use super::spent;
 use crate::clock;
@@ -143,12 +143,8 @@ async fn confirm_page(
     problem: Option<&str>,
 ) -> Result<HttpResponse> {
     // Side by side, so that together they take no longer than one statement may.
-    let (run, events, frame) = tokio::join!(
-        site.db.run(by, id),
-        site.db.events_tail(by, id, None, DOING_TAIL),
-        fleet.frame(&site.db, by, Place::Runs)
-    );
-    let (run, events, frame) = (run?, events?, frame?);
+    let (run, frame) = tokio::join!(site.db.run(by, id), fleet.frame(&site.db, by, Place::Runs));
+    let (run, frame) = (run?, frame?);
     let work = look(site, by, &run).await;
     let now = clock::now();
     show_again(
@@ -158,7 +154,7 @@ async fn confirm_page(
             lamp: Lamp::of_run(&run),
             since: since(&run, now),
             spent: spent::of_run(&run),
-            within: doing(&run, &events, now).map(|doing| Within::new(&run, &doing, now)),
+            within: Within::of(&run, now),
             work: work.map(|seen| Work::new(seen, now)),
             said,
             problem,

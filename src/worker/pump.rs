@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -12,8 +13,11 @@ use super::lines::{RawLine, Splitter};
 use crate::clock;
 use crate::db::{self, Batch, Lease};
 use crate::engine::{Output, Status};
+use crate::model::activity::Call;
 use crate::model::event::{Event, Kind, Line, Source};
 use crate::model::run::RunResult;
+use crate::model::span::between;
+use crate::model::stuck::Watch;
 use crate::model::text;
 use crate::queue::Notice;
 
@@ -23,6 +27,8 @@ const GATHER: Duration = Duration::from_millis(120);
 /// A batch this large is stored at once.
 const BATCH_LINES: usize = 1000;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// A call that took this long is remembered, so that the next one like it may take long too.
+const LONG: Duration = Duration::from_secs(60);
 /// Between two tries of a store or an engine that doesn't answer.
 const RETRY: Duration = Duration::from_millis(300);
 
@@ -35,6 +41,10 @@ pub(super) struct Said {
     pub(super) rests_since: Option<Instant>,
     /// The last line that was no record.
     pub(super) last_words: String,
+    /// When the last line came.
+    pub(super) heard_at: Option<OffsetDateTime>,
+    /// What the agent is in the middle of.
+    pub(super) watch: Watch,
 }
 
 /// How many lines of each stream are stored already.
@@ -63,6 +73,8 @@ pub(super) struct Pump<'a> {
     read: Stored,
     batch: Batch,
     bytes: usize,
+    /// Calls that took long and are over, each with its time.
+    took: Vec<(Call, Duration)>,
     said: watch::Sender<Said>,
 }
 
@@ -74,7 +86,8 @@ impl<'a> Pump<'a> {
         stored: Stored,
         said: watch::Sender<Said>,
     ) -> Self {
-        Self { worker, lease, container, read: stored, batch: Batch::default(), bytes: 0, said }
+        let (batch, took) = (Batch::default(), Vec::new());
+        Self { worker, lease, container, read: stored, batch, bytes: 0, took, said }
     }
 
     /// Pumps until the container is over and all that it wrote is stored.
@@ -144,6 +157,7 @@ impl<'a> Pump<'a> {
 
     fn take(&mut self, source: Source, raw: &RawLine) {
         let line = Line::read(source, &raw.bytes, raw.dropped);
+        let at = clock::now();
         match source {
             Source::Stdout => self.read.stdout += 1,
             Source::Stderr => self.read.stderr += 1,
@@ -153,7 +167,10 @@ impl<'a> Pump<'a> {
             self.batch.numbers = Some(result.numbers.clone());
         }
         self.batch.model = line.model.or(self.batch.model.take());
+        let mut over = Vec::new();
         self.said.send_modify(|said| {
+            said.heard_at = Some(at);
+            over = said.watch.activity.take(line.acts, at);
             if line.kind == Kind::Text && !line.payload.trim().is_empty() {
                 said.last_words = text::prefix(&line.payload, 2000).to_owned();
             }
@@ -166,10 +183,15 @@ impl<'a> Pump<'a> {
                 None => {}
             }
         });
+        // A call that a stop has ended says nothing of how long such calls take.
+        if !self.worker.roster.is_ordered(self.lease.run()) {
+            let timed = over.into_iter().map(|call| (between(call.since, at), call));
+            self.took.extend(timed.filter(|(took, _)| *took >= LONG).map(|(took, call)| (call, took)));
+        }
         self.bytes += line.payload.len();
         self.batch.events.push(Event {
             seq: self.read.stdout + self.read.stderr,
-            at: clock::now(),
+            at,
             source,
             kind: line.kind,
             cut: line.cut,
@@ -182,9 +204,13 @@ impl<'a> Pump<'a> {
         if self.batch.events.is_empty() {
             return Ok(());
         }
+        self.batch.activity = self.said.borrow().watch.activity.clone();
         loop {
             match self.worker.parts.db.append(self.lease, &self.batch).await {
-                Ok(()) => break,
+                Ok(usual) => {
+                    self.said.send_modify(|said| said.watch.usual = usual);
+                    break;
+                }
                 Err(db::Error::Unavailable(_)) => sleep(RETRY).await,
                 Err(db::Error::Fenced(_)) => return Err(Stopped::Fenced),
                 Err(error) => {
@@ -195,6 +221,11 @@ impl<'a> Pump<'a> {
         }
         self.batch = Batch::default();
         self.bytes = 0;
+        for (call, took) in self.took.drain(..) {
+            if let Err(error) = self.worker.parts.db.call_took(self.lease, &call, took).await {
+                tracing::debug!(run = %self.lease.run(), %error, "how long a call took isn't remembered");
+            }
+        }
         self.worker.tell(Notice::Changed(self.lease.run()));
         Ok(())
     }

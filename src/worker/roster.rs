@@ -128,6 +128,11 @@ impl Roster {
         true
     }
 
+    /// Whether a run that is held here is being stopped.
+    pub(super) fn is_ordered(&self, run: RunId) -> bool {
+        self.runs().get(&run).is_some_and(|entry| entry.orders.borrow().is_some())
+    }
+
     /// Takes a wish to stop in. What was being saved is left when it is wished by force and without.
     pub(super) fn wish(&self, run: RunId, wish: Wish) -> bool {
         let Wish { mode, weight, save } = wish;

@@ -15,6 +15,8 @@ pub enum Cause {
     TimeLimit,
     /// It had printed its `result`, and didn't exit.
     Lingered,
+    /// It was stuck, and its agent lets no such run go on.
+    Stuck,
     /// The worker couldn't renew its lease, and fenced itself.
     CutOff,
     /// The lease is somebody else's, or nobody's.
@@ -32,6 +34,7 @@ impl Cause {
             Self::Wish => return None,
             Self::TimeLimit => "Its agent's time limit was reached.",
             Self::Lingered => "It didn't exit after its result.",
+            Self::Stuck => "It was stuck.",
             Self::CutOff => "Its worker couldn't reach Postgres to renew the lease.",
             Self::LeaseGone => "Its worker had lost the lease.",
             Self::Shutdown => "Its worker was shut down.",
@@ -53,6 +56,8 @@ pub struct Known<'a> {
     pub delivered: Option<Signal>,
     /// Whether that was the host's own kill, and the engine didn't take its own.
     pub by_host: bool,
+    /// What showed that it was stuck, when that is why it was stopped.
+    pub stuck: Option<&'a str>,
     /// What `stop-all` on its host says, if it was there in the run's life.
     pub stop_all: Option<String>,
 }
@@ -91,6 +96,9 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         Cause::Lingered => lingered(known),
         // It lived on after its success until its worker's signal: its outcome stays, and the stop is told.
         _ if succeeded => (Outcome::Succeeded, lived_on(cause)),
+        Cause::Stuck => {
+            (Outcome::Failed, format!("Stuck, and stopped by itself: {}", known.stuck.unwrap_or_default()))
+        }
         Cause::TimeLimit => (Outcome::TimedOut, "Its agent's time limit was reached.".to_owned()),
         Cause::CutOff => (
             Outcome::Failed,
@@ -245,6 +253,21 @@ mod tests {
         let bad = judged(&result(false, "API Error: 529"));
         assert_eq!(bad.outcome, Outcome::Failed);
         assert!(bad.reason.contains("529") && bad.reason.contains("didn't exit"), "{}", bad.reason);
+    }
+
+    #[test]
+    fn what_was_stuck_says_by_what_and_keeps_a_success() {
+        let stopped = |code, result| {
+            let (cause, delivered) = (Some(Cause::Stuck), Some(Signal::Int));
+            let stuck = Some("The same call 10 times in a row, in 1 min.");
+            judge(exit(code), &Known { result, cause, delivered, stuck, ..Known::default() })
+        };
+        let verdict = stopped(1, None);
+        assert_eq!((verdict.outcome, verdict.step), (Outcome::Failed, Step::Sigint));
+        let said = "Stuck, and stopped by itself: The same call 10 times in a row, in 1 min.";
+        assert_eq!(verdict.reason, said);
+        let good = result(true, "done");
+        assert_eq!(stopped(0, Some(&good)).outcome, Outcome::Succeeded);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use signalbox::db::{Batch, Error, Settlement};
+use signalbox::model::activity::Call;
 use signalbox::model::event::{Event, Kind, Source};
 use signalbox::model::metered::Metered;
 use signalbox::model::run::{Evidence, Outcome, State, Step, StopMode, StopProgress};
@@ -18,6 +19,12 @@ fn event(seq: i64, payload: &str) -> Event {
 
 fn batch(events: &[(i64, &str)]) -> Batch {
     Batch { events: events.iter().map(|(seq, text)| event(*seq, text)).collect(), ..Batch::default() }
+}
+
+/// A call, as it is stored.
+fn long_call() -> Call {
+    let call = r#"{"id":"a","tool":"Bash","gist":"make","since":"2026-11-03T14:02:17Z"}"#;
+    serde_json::from_str(call).unwrap()
 }
 
 async fn lapse(fleet: &Fleet) {
@@ -42,11 +49,12 @@ async fn an_old_fence_writes_nothing() {
         cgroup: None,
     };
     let refused = [
-        db.append(&old, &batch(&[(1, "ghost")])).await,
+        db.append(&old, &batch(&[(1, "ghost")])).await.map(drop),
         db.mark_running(&old, "c").await,
         db.progress(&old, &Default::default()).await,
         db.trouble(&old, Some("ghost")).await,
         db.metered(&old, &Metered { calls: 9, ..Metered::default() }).await,
+        db.call_took(&old, &long_call(), Duration::from_secs(90)).await,
         db.work_seen(&old, Some(1), None, None).await,
         db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
@@ -57,7 +65,7 @@ async fn an_old_fence_writes_nothing() {
     }
     assert!(db.renew("w1", std::slice::from_ref(&old)).await.unwrap().is_empty());
     assert_eq!(db.renew("w1", std::slice::from_ref(&new)).await.unwrap().len(), 1);
-    assert_eq!(fleet.run(run).await.refused, 10, "each is counted");
+    assert_eq!(fleet.run(run).await.refused, 11, "each is counted");
     db.append(&new, &batch(&[(1, "real")])).await.unwrap();
     db.mark_running(&new, "c").await.unwrap();
     assert_eq!(fleet.run(run).await.metered, None);
@@ -68,7 +76,7 @@ async fn an_old_fence_writes_nothing() {
     db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
     db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
     let over = fleet.run(run).await;
-    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 10));
+    assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 11));
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ mod session;
 mod sick_engine;
 mod sse;
 mod stops;
+mod stuck;
 mod wire;
 mod worker;
 mod workers;

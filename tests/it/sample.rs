@@ -96,6 +96,14 @@ pub(crate) async fn events(app: &TestApp, run: i64, lines: &[(&str, &str, &str)]
     }
 }
 
+/// The activity of a run that made this call so many seconds ago and waits for its answer, as SQL writes it.
+pub(crate) fn in_call(tool: &str, gist: &str, s: u32) -> String {
+    format!(
+        r#"json_build_object('open', json_build_array(json_build_object('id', 'a', 'tool', '{tool}', 'gist', '{gist}',
+            'since', to_char(now() at time zone 'utc' - interval '{s} s', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))))"#
+    )
+}
+
 /// The value of an attribute, where it first occurs.
 pub(crate) fn attribute<'a>(page: &'a Answer, name: &str) -> &'a str {
     let start =

@@ -12,8 +12,11 @@ use crate::model::run::RunId;
 use crate::web::Site;
 use crate::web::error::Result;
 use crate::web::page::Place;
-use crate::web::run::{DOING_TAIL, doing, run_page};
+use crate::web::run::run_page;
 use crate::web::transcript::{Entry, Transcript, View, entries};
+
+/// How many of the last events are remembered: a last word that repeats what was just said isn't drawn again.
+const TAIL: i64 = 20;
 
 /// How many events go in one message.
 const AT_ONCE: i64 = 500;
@@ -39,7 +42,7 @@ pub(super) struct Follow {
     run: RunId,
     /// None before the first look.
     seen: Option<i64>,
-    /// The last events, which say what it is doing.
+    /// The last events.
     tail: Vec<Event>,
 }
 
@@ -57,7 +60,7 @@ impl Follow {
         let new = async {
             match self.seen {
                 Some(seen) => db.events_after(by, id, seen, i64::MAX, AT_ONCE).await,
-                None => db.events_tail(by, id, None, DOING_TAIL).await,
+                None => db.events_tail(by, id, None, TAIL).await,
             }
         };
         let run = async { Ok(db.run(by, id).await?) };
@@ -73,11 +76,11 @@ impl Follow {
         let last = new.last().map_or(self.seen(), |event| event.seq);
         self.seen = Some(last);
         self.tail.extend(new);
-        self.tail.drain(..self.tail.len().saturating_sub(DOING_TAIL as usize));
-        let (doing, ages) = (doing(&run, &self.tail, clock::now()), run.is_unconfirmed());
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL as usize));
+        let ages = run.is_unconfirmed();
         let draw = move |at: AsOf| {
-            let (doing, talk) = (doing.as_ref(), Transcript::followed(last));
-            Ok(run_page(frame.clone(), run.clone(), doing, talk, Some(last), at.time()).render()?)
+            let talk = Transcript::followed(last);
+            Ok(run_page(frame.clone(), run.clone(), talk, Some(last), at.time()).render()?)
         };
         Ok(Seen { events, more, ..Seen::new(ages, draw) })
     }

@@ -18,12 +18,18 @@ use crate::db;
 use crate::engine::{self, Exit, Left, Signal, Status};
 use crate::model::event;
 use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopMode};
+use crate::model::span::between;
 
 /// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
 /// the lease lapsing, and then some.
 const DRAIN: Duration = Duration::from_secs(60);
 /// What SIGKILL ended has no last word to wait for: the proof of its death isn't kept waiting by all that it wrote before.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// Between two looks whether a run is stuck that shall be stopped then.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long what was printed between two lives of the worker may take to be read.
+const CATCHES_UP: Duration = Duration::from_secs(10);
 
 /// How often in a row an engine must say that it has no such container, where nobody else can see what became of it.
 const ABSENCES: u32 = 3;
@@ -48,7 +54,9 @@ impl Supervisor<'_> {
         let lease = &job.lease;
         self.report.send_modify(|report| report.container = Some(container.to_owned()));
         worker.roster.settled_in(lease.run(), container);
-        let (said, heard) = watch::channel(self.said_before().await);
+        let said =
+            Said { watch: self.job.watch.clone(), heard_at: Some(clock::now()), ..self.said_before().await };
+        let (said, heard) = watch::channel(said);
         let pump = Pump::new(worker, lease, container.to_owned(), self.job.stored, said);
         let mut pump = Box::pin(pump.run());
         let mut refused = false;
@@ -95,6 +103,7 @@ impl Supervisor<'_> {
                 last_words: &heard.last_words,
                 cause,
                 by_host: ladder.as_ref().is_some_and(Ladder::by_host_alone),
+                stuck: self.stuck.as_deref(),
                 stop_all,
                 delivered: ladder.and_then(|ladder| match exit {
                     Some(exit) => ladder.behind(exit.code),
@@ -203,6 +212,12 @@ impl Supervisor<'_> {
                     sending = Some(Sending { signal, since: now, sent: Box::pin(sent) });
                 }
             }
+            if ladder.is_none()
+                && let Some(evidence) = self.is_stuck(&heard.borrow())
+            {
+                self.stuck = Some(evidence);
+                worker.roster.order(run, Order::new(StopMode::Graceful, Cause::Stuck));
+            }
             let is_sending = sending.is_some();
             let next = ladder.as_ref().and_then(|l| if is_sending { l.climbs_at() } else { Some(l.next()) });
             let rests_until = heard.borrow_and_update().rests_since.map(|since| since + times.linger);
@@ -225,12 +240,26 @@ impl Supervisor<'_> {
                 () = sleep_until(time_is_up), if ladder.is_none() => {
                     worker.roster.order(run, Order::new(StopMode::Graceful, Cause::TimeLimit));
                 }
+                () = sleep(LOOK), if self.job.watch.patience.stops && ladder.is_none() => {}
                 () = at(rests_until), if ladder.is_none() => {
                     worker.roster.order(run, Order::new(StopMode::Graceful, Cause::Lingered));
                 }
                 Ok(()) = heard.changed() => {}
             }
         }
+    }
+
+    /// What shows that it is stuck, when its agent wants such a run stopped.
+    fn is_stuck(&self, said: &Said) -> Option<String> {
+        let now = clock::now();
+        let reads_on = self.job.ran.is_some() && between(self.job.taken_at, now) < CATCHES_UP;
+        if reads_on || !said.watch.patience.stops {
+            return None;
+        }
+        let engine_answers = self.report.borrow().trouble.is_none() && self.worker.engine_down().is_none();
+        let heard_at = said.heard_at.filter(|_| engine_answers);
+        let verdict = said.watch.judge(heard_at, None, now)?;
+        verdict.cause.may_stop().then_some(verdict.evidence)
     }
 
     /// When this life of the worker, or a former one, started the container; roughly.

@@ -28,6 +28,7 @@ use crate::gate::{Credential, Gate, Meter};
 use crate::model::agent::Agent;
 use crate::model::metered::Metered;
 use crate::model::run::Step;
+use crate::model::stuck::Watch;
 use crate::queue::Notice;
 use keeper::Keeper;
 use start::Container;
@@ -52,6 +53,8 @@ pub(super) struct Job {
     step: Option<Step>,
     /// What the gates of former lives had metered.
     metered: Metered,
+    /// What it was in the middle of when it was taken.
+    watch: Watch,
     /// When this life of the worker took the run.
     taken_at: time::OffsetDateTime,
     /// When the round of adoptions began that it was taken over in: what the engine has listed since then is new enough.
@@ -62,6 +65,7 @@ impl Job {
     pub(super) fn fresh(claimed: Claimed, token: String) -> Self {
         Self {
             lease: claimed.lease,
+            watch: Watch { patience: claimed.agent.patience, ..Watch::default() },
             agent: claimed.agent,
             prompt: claimed.prompt,
             engine: claimed.engine,
@@ -91,6 +95,7 @@ impl Job {
             ran: adopted.ran,
             step: adopted.step,
             metered: adopted.metered,
+            watch: adopted.watch,
             taken_at: clock::now(),
             round: Some(round),
         }
@@ -113,6 +118,8 @@ struct Supervisor<'a> {
     meter: Meter,
     /// Whether what it printed last isn't stored.
     unheard: bool,
+    /// What shows that it is stuck, when it is stopped for that.
+    stuck: Option<String>,
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Report>,
 }
@@ -129,7 +136,7 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
         let keeper = Keeper::new(run, report.clone());
         let kept = keeper.keep(orders.clone());
         let mut supervisor =
-            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, orders, report };
+            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, stuck: None, orders, report };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its senders at its end, which ends those who report.

@@ -164,7 +164,7 @@ impl<'a> Real<'a> {
                     payload: "x".into(),
                 };
                 let events = (first..first + n).map(event).collect();
-                self.db.append(lease, &Batch { events, ..Batch::default() }).await
+                self.db.append(lease, &Batch { events, ..Batch::default() }).await.map(drop)
             }
             _ => self.db.end(lease, Outcome::Failed, "x", &evidence(Rung::ByItself)).await,
         }
