@@ -256,12 +256,10 @@ fn measure(bench: &mut Bench) {
         for round in 0..=ROUNDS {
             let ours = bench.terminate();
             if round > 0 {
-                for (n, ms) in [(1, ours.0), (5, ours.1), (6, ours.2)] {
-                    samples[n].0.push(ms);
-                }
+                [(1, ours.0), (5, ours.1), (6, ours.2)].into_iter().for_each(|(n, ms)| samples[n].0.push(ms));
             }
         }
-        [1, 5, 6].iter().for_each(|n| say(&samples[*n].line(names[*n])));
+        [1, 5, 6].into_iter().for_each(|n| say(&samples[n].line(names[n])));
         return;
     }
     for round in 0..=ROUNDS {

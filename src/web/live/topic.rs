@@ -20,10 +20,12 @@ use crate::web::error::{Error, Result};
 
 /// The shortest time between two looks: the first change is told at once, those behind it together.
 const APART: Duration = Duration::from_millis(100);
-/// How often it looks by itself while it hears of changes; a notice may be lost. It is the pulse of every stream too.
+/// How often it looks by itself while it hears of changes; a notice may be lost. Each such look gives every stream its pulse.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same, while it hears nothing.
 const LOOK_DEAF: Duration = Duration::from_millis(1200);
+/// How long a stream may have been silent when a look finds nothing new; after that it gets its pulse.
+const SILENT_FOR: Duration = Duration::from_secs(3);
 /// How long all statements of a look may take together, and the look.
 const STATEMENTS: Duration = Duration::from_millis(1500);
 const LOOK_WITHIN: Duration = Duration::from_millis(1900);
@@ -178,7 +180,7 @@ impl Topic {
         let before = std::mem::replace(&mut self.prints, prints);
         let changed = |name: &str| before.get(name) != self.prints.get(name);
         let is_news = seen.events.is_some() || self.prints != before;
-        if self.all.receiver_count() == 0 || (!is_news && self.told.elapsed() < LOOK_EVERY) {
+        if self.all.receiver_count() == 0 || (!is_news && self.told.elapsed() < SILENT_FOR) {
             return Ok(());
         }
         let drawn = if self.prints == before { String::new() } else { (seen.draw)(AsOf::Now(now))? };
