@@ -75,7 +75,7 @@ impl Db {
                            turns = coalesce($9, turns), tokens_in = coalesce($10, tokens_in),
                            tokens_out = coalesce($11, tokens_out), cost_usd = coalesce($12, cost_usd),
                            duration_ms = coalesce($13, duration_ms), model = coalesce($14, model),
-                           activity = case when wish = 'stop' and wish_at < $21 then activity else $22 end,
+                           activity = case when wish = 'stop' and wish_at < $21 then activity else $22::jsonb::json end,
                            usual_s = (select longest_s from usual_calls u
                                       where u.agent_id = runs.agent_id and u.tool = $23 and u.gist = $24)
                        where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running', 'ended')

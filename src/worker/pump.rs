@@ -184,7 +184,7 @@ impl<'a> Pump<'a> {
             }
         });
         // A call that a stop has ended says nothing of how long such calls take.
-        if !self.worker.roster.is_ordered(self.lease.run()) {
+        if !over.is_empty() && !self.worker.roster.is_ordered(self.lease.run()) {
             let timed = over.into_iter().map(|call| (between(call.since, at), call));
             self.took.extend(timed.filter(|(took, _)| *took >= LONG).map(|(took, call)| (call, took)));
         }

@@ -184,23 +184,6 @@ async fn what_is_stuck_is_stopped_by_itself_only_where_its_agent_says_so() {
     assert!(!ada.get(&format!("/runs/{works}")).await.body.contains("data-stuck"));
 }
 
-#[tokio::test]
-async fn a_stop_by_itself_counts_silence_from_the_beginning_of_a_life() {
-    let fleet = Fleet::new().await;
-    sql(&fleet, "update agents set quiet_s = 60, stops_stuck = true").await;
-    let first = fleet.worker("w1").await;
-    let run = fleet.start("x").await;
-    fleet.until_running(run).await;
-    fleet.engine.print(run.0, "a word");
-    fleet.until(run, "heard", |run| run.events == 1).await;
-    first.kill();
-    sql(&fleet, "update runs set last_event_at = now() - interval '1 hour'").await;
-    let _second = fleet.worker("w1").await;
-    fleet.engine.print(run.0, CALL);
-    let heard = fleet.until(run, "heard again", |run| run.events == 2).await;
-    assert_eq!((heard.state, heard.outcome), (State::Running, None));
-}
-
 /// Columns of a run that lives, with these in place of or beside the usual ones.
 fn living<'a>(columns: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let usual = RUNNING.iter().filter(|(column, _)| columns.iter().all(|(given, _)| given != column));
