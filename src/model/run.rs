@@ -197,7 +197,7 @@ pub struct StopProgress {
     /// The wishes that the worker took, as it reports them; a run that is read names them in its wishes.
     pub taken: Vec<Taken>,
     /// Why the worker began to stop it though nobody had wished that, as it reports it.
-    pub unasked: Option<&'static str>,
+    pub unasked: Option<String>,
     /// When the gate was closed: from then on nothing leaves the container.
     pub egress_cut_at: Option<OffsetDateTime>,
     /// The last rung tried.

@@ -96,9 +96,7 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         Cause::Lingered => lingered(known),
         // It lived on after its success until its worker's signal: its outcome stays, and the stop is told.
         _ if succeeded => (Outcome::Succeeded, lived_on(cause)),
-        Cause::Stuck => {
-            (Outcome::Failed, format!("Stuck, and stopped by itself: {}", known.stuck.unwrap_or_default()))
-        }
+        Cause::Stuck => (Outcome::Failed, stuck(known.stuck.unwrap_or_default())),
         Cause::TimeLimit => (Outcome::TimedOut, "Its agent's time limit was reached.".to_owned()),
         Cause::CutOff => (
             Outcome::Failed,
@@ -117,6 +115,11 @@ fn stop_all(known: &Known<'_>) -> Option<String> {
     let here = || "Stopped: `signalbox stop-all` was here while it was being started.".to_owned();
     let said = known.stop_all.as_deref().map(text::inert_line);
     said.or_else(|| (known.cause == Some(Cause::StopAll)).then(here))
+}
+
+/// Why a run was stopped that was stuck, and what showed it.
+pub fn stuck(evidence: &str) -> String {
+    format!("Stuck, and stopped by itself: {evidence}")
 }
 
 /// Of a run that had printed its success, and was stopped unasked.

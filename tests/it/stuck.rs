@@ -202,8 +202,8 @@ async fn a_list_says_of_each_run_what_it_is_in_and_whether_it_is_stuck() {
     let busy = sample::run(&app, &in_call).await;
     let list = ada.get("/").await;
     assert!(!list.body.contains("data-stuck") && list.body.contains("Nothing needs you."), "{}", list.body);
-    let doing = "<b>Bash</b>: <code>cargo test</code><span>, 12 min";
-    assert!(list.body.contains(doing), "{}", list.body);
+    let doing = "<b>Bash</b>: <code>cargo test</code><span>, <time ";
+    assert!(list.body.contains(doing) && list.body.contains(">12 min"), "{}", list.body);
 
     let stuck = sample::run(&app, &quiet).await;
     let note = "No output for 12 min; its limit is 10 min.";
@@ -211,7 +211,13 @@ async fn a_list_says_of_each_run_what_it_is_in_and_whether_it_is_stuck() {
     until("counted", async || ada.get("/").await.body.contains("1 stuck")).await;
     let list = ada.get("/").await;
     assert_eq!(attributes(&list, "data-stuck"), ["quiet"]);
-    for said in [note, "Stuck 12 min", "row wait alarm", "1 stuck", "One run needs you."] {
+    for said in [
+        note,
+        ">Stuck</span> <span class=\"wait word\">12 min",
+        "row wait alarm",
+        "1 stuck",
+        "One run needs you.",
+    ] {
         assert!(list.body.contains(said), "{said} isn't in {}", list.body);
     }
     let page = ada.get(&format!("/runs/{stuck}")).await;

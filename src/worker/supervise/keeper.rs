@@ -58,7 +58,9 @@ impl Keeper {
             {
                 progress.taken.push(Taken { weight, at: now });
             }
-            progress.unasked = order.cause.unasked().filter(|_| !self.over.load(Ordering::Relaxed));
+            // What was found before the order says more than its cause.
+            let why = progress.unasked.take().or_else(|| order.cause.unasked().map(str::to_owned));
+            progress.unasked = why.filter(|_| !self.over.load(Ordering::Relaxed));
             *progress != before
         });
         if first {

@@ -215,6 +215,7 @@ impl Supervisor<'_> {
             if ladder.is_none()
                 && let Some(evidence) = self.is_stuck(&heard.borrow())
             {
+                self.report.send_modify(|report| report.progress.unasked = Some(verdict::stuck(&evidence)));
                 self.stuck = Some(evidence);
                 worker.roster.order(run, Order::new(StopMode::Graceful, Cause::Stuck));
             }
