@@ -69,7 +69,10 @@ fn place(worker: usize) -> Place {
 impl<'a> Real<'a> {
     /// Without the runs of the case before.
     pub(super) async fn new(app: &'a TestApp) -> Self {
-        sqlx::raw_sql("delete from events; delete from earlier_wishes; delete from runs").execute(app.sql()).await.unwrap();
+        sqlx::raw_sql("delete from events; delete from earlier_wishes; delete from runs")
+            .execute(app.sql())
+            .await
+            .unwrap();
         for name in WORKERS {
             app.worker_db
                 .heartbeat(name, &sample::place(name).seat, &HostFacts::default(), true)

@@ -56,6 +56,7 @@ fn evidence_agrees(story: &Story<'_>, row: &Row, confirmed: Ms, found: &mut Foun
         found.add(3, row.run, confirmed, "its end is that of another container".into());
     }
     let deaths = || story.notes.iter().filter(|note| note.container == container && note.did == "die");
+    let noted = |did| story.notes.iter().any(|note| note.container == container && note.did == did);
     let death = deaths().next();
     let from = story.cells.get(container).map_or(confirmed, super::story::Cell::first);
     // An engine that was away has forgotten what it noted before, or noted nothing.
@@ -74,7 +75,10 @@ fn evidence_agrees(story: &Story<'_>, row: &Row, confirmed: Ms, found: &mut Foun
             let says = format!("its exit code is {:?}, and the engine's {:?}", row.exit, death.exit);
             found.add(3, row.run, confirmed, says);
         }
-        None if !forgot => found.add(3, row.run, confirmed, "the engine noted no death of it".into()),
+        // What the host killed while the engine was starting it never started by the engine's word, and so never died.
+        None if !forgot && noted("start") => {
+            found.add(3, row.run, confirmed, "the engine noted no death of it".into())
+        }
         _ => {}
     }
 }

@@ -14,6 +14,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_heartbeat_after_the_proof_is_found", a_heartbeat_after_the_proof_is_found),
     ("a_resurrection_is_found", a_resurrection_is_found),
     ("a_proof_before_the_engines_word_is_found", a_proof_before_the_engines_word_is_found),
+    ("one_killed_in_its_start_has_no_noted_death", one_killed_in_its_start_has_no_noted_death),
     ("a_termination_that_nobody_wished_is_found", a_termination_that_nobody_wished_is_found),
     ("a_wish_without_effect_is_found", a_wish_without_effect_is_found),
     ("a_wish_audited_twice_is_found", a_wish_audited_twice_is_found),
@@ -234,6 +235,19 @@ fn a_proof_before_the_engines_word_is_found() {
         all.push(Record::EngineBack { at: 4_000 });
     });
     assert_eq!(forgot, []);
+}
+
+fn one_killed_in_its_start_has_no_noted_death() {
+    let without = |notes: &'static [&'static str]| {
+        after(|all| {
+            all.retain(
+                |record| !matches!(record, Record::Engine(note) if notes.contains(&note.did.as_str())),
+            );
+            row(all, |row| row.step = Some("host_kill".into()));
+        })
+    };
+    assert_eq!(without(&["start", "die"]), []);
+    assert_found(3, &without(&["die"]), "the engine noted no death of it");
 }
 
 fn a_termination_that_nobody_wished_is_found() {
