@@ -233,11 +233,14 @@ const COUNTS: &str = "
 /// speak for a day, as their leases last.
 const ALIVE: &str = r#"
     update runs set
+        asked_at = asked_at - quiet, started_at = started_at - quiet,
         last_event_at = case when id % 8 = 0 then now() - interval '45 minutes' else now() + interval '1 day' end,
         activity = case when id % 3 <> 0 then json_build_object('open', json_build_array(json_build_object(
             'id', 'a', 'tool', 'Bash', 'gist', (array['cargo test', 'make', 'git log -p', 'npm run build'])[1 + id % 4],
-            'since', to_char((now() - (1 + id % 9) * interval '1 minute') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) end
-    where state = 'running'"#;
+            'since', to_char(greatest(started_at, now() - (1 + id % 9) * interval '1 minute') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) end
+    from (select id as quiet_id, case when id % 8 = 0 then interval '46 minutes' else interval '0' end as quiet from runs
+          where state = 'running') q
+    where id = quiet_id"#;
 
 /// The audit of the newest runs, in the order it would have grown.
 const AUDIT: &str = "
