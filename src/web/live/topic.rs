@@ -19,7 +19,7 @@ use crate::db::{self, SessionHash, Superuser};
 use crate::web::error::{Error, Result};
 
 /// The shortest time between two looks: the first change is told at once, those behind it together.
-const APART: Duration = Duration::from_millis(100);
+const APART: Duration = Duration::from_millis(30);
 /// How often it looks by itself while it hears of changes; a notice may be lost. Each such look gives every stream its pulse.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same, while it hears nothing.
