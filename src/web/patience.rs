@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use askama::Template;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use super::address::Address;
 use super::error::{Error, Result};
 use super::fleet::Fleet;
 use super::form::Form;
-use super::page::{Frame, Place, go_to, show_as};
+use super::page::{Frame, Place, go_to, show_again};
 use super::show;
 use crate::db::Superuser;
 use crate::model::stuck::Patience;
@@ -159,8 +158,7 @@ async fn page(
     };
     let limits = TIMES.iter().enumerate().map(time).chain(COUNTS.iter().enumerate().map(count)).collect();
     let frame = fleet.frame(&site.db, by, Place::Agents).await?;
-    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    show_as(status, &PatiencePage { frame, agent, limits, stops: filled.stops(), problem })
+    show_again(problem, &PatiencePage { frame, agent, limits, stops: filled.stops(), problem })
 }
 
 /// Keeps what was filled in.

@@ -50,6 +50,11 @@ async fn an_agents_patience_is_changed_within_bounds_and_noted() {
     let refused = ada.post(path, &fields("0.5")).await;
     assert_eq!(refused.status, 422);
     assert!(refused.body.contains("Without output: from 1 to 1,440 minutes."), "{}", refused.body);
+    let audit = ada.get("/audit").await;
+    assert!(
+        audit.body.contains("Without output: from 1 to 1,440 minutes."),
+        "refused in the page's own words"
+    );
     assert!(
         refused.body.contains(r#"value="0.5""#) && refused.body.contains("checked"),
         "what was typed isn't lost"
