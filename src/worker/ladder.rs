@@ -34,13 +34,9 @@ pub struct Ladder {
 impl Ladder {
     /// A ladder that begins now.
     pub fn begin(mode: StopMode, times: LadderTimes, now: Instant) -> Self {
-        let rung = match mode {
-            StopMode::Graceful => Signal::Int,
-            StopMode::Force => Signal::Kill,
-        };
         Self {
             times,
-            rung,
+            rung: lowest(mode),
             since: None,
             taken: Vec::new(),
             unanswered: Vec::new(),
@@ -204,6 +200,18 @@ fn marks(signal: Signal) -> &'static [i64] {
         Signal::Int => &[0, 130],
         Signal::Term => &[143],
         Signal::Kill => &[137],
+    }
+}
+
+/// The rung that a stop begins on.
+pub fn first(mode: StopMode) -> Step {
+    step(lowest(mode))
+}
+
+fn lowest(mode: StopMode) -> Signal {
+    match mode {
+        StopMode::Graceful => Signal::Int,
+        StopMode::Force => Signal::Kill,
     }
 }
 

@@ -160,7 +160,9 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
         Left::Unread => anyhow::bail!("this host couldn't look whether it left processes behind"),
     };
     if let Some(lost) = lost {
-        let stopped = lost.step.zip(exit).and_then(|(step, exit)| ladder::found_behind(step, exit.code));
+        // A worker that couldn't reach Postgres may have begun to stop it, and not said so.
+        let tried = lost.step.or_else(|| lost.stop.map(ladder::first));
+        let stopped = tried.zip(exit).and_then(|(step, exit)| ladder::found_behind(step, exit.code));
         let (step, reason) = match (killed, exit) {
             (true, _) => {
                 (Step::Sigkill, "Its worker had lost the lease; it was stopped when the worker came back.")

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Worker;
+use super::ladder;
 use super::metering;
 use super::pump::Stored;
 use super::removal;
@@ -49,7 +50,8 @@ pub(super) struct Job {
     stored: Stored,
     /// How long the container had run when it was adopted, if it was started in a former life.
     ran: Option<Duration>,
-    /// The rung that a stop had reached in a former life.
+    /// The rung that a stop had reached in a former life, as far as anybody knows: one that couldn't reach Postgres may have
+    /// begun to climb and not said so.
     step: Option<Step>,
     /// What the gates of former lives had metered.
     metered: Metered,
@@ -93,7 +95,7 @@ impl Job {
             token_hash,
             stored: Stored { stdout: adopted.stdout_lines, stderr: adopted.stderr_lines },
             ran: adopted.ran,
-            step: adopted.step,
+            step: adopted.step.or_else(|| adopted.stop.map(ladder::first)),
             metered: adopted.metered,
             watch: adopted.watch,
             taken_at: clock::now(),
