@@ -1,6 +1,8 @@
 //! A wire between the worker and what it leans on: it can be cut, left hanging, slowed down, and mended.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,9 +26,13 @@ pub(crate) enum Is {
 /// What a wire does to what goes out over it. The length must stay.
 pub(crate) type Edit = fn(&mut [u8]);
 
+/// What is listened for in what goes out; see [`Wire::keep_answer_to`].
+type Ear = Arc<Mutex<Option<&'static str>>>;
+
 /// Our end of it.
 pub(crate) struct Wire {
     state: watch::Sender<Is>,
+    ear: Ear,
     socket: Option<PathBuf>,
 }
 
@@ -36,13 +42,15 @@ impl Wire {
         let listener = UnixListener::bind(path).unwrap();
         let (state, told) = watch::channel(Is::Whole);
         let target: PathBuf = target.to_owned();
+        let ear = Ear::default();
+        let heard = Arc::clone(&ear);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = UnixStream::connect(target.clone());
-                tokio::spawn(join(near, far, told.clone(), as_it_is));
+                tokio::spawn(join(near, far, told.clone(), as_it_is, Arc::clone(&heard)));
             }
         });
-        Self { state, socket: Some(path.to_owned()) }
+        Self { state, ear, socket: Some(path.to_owned()) }
     }
 
     /// A whole wire from a port of its own, which is told too, to `target`.
@@ -55,13 +63,26 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (state, told) = watch::channel(Is::Whole);
+        let ear = Ear::default();
+        let heard = Arc::clone(&ear);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = TcpStream::connect(target.clone());
-                tokio::spawn(join(near, far, told.clone(), edit));
+                tokio::spawn(join(near, far, told.clone(), edit, Arc::clone(&heard)));
             }
         });
-        (Self { state, socket: None }, port)
+        (Self { state, ear, socket: None }, port)
+    }
+
+    /// Carries the next piece that goes out with these words in it, and keeps to itself whatever comes back over the same
+    /// connection: it is done, and nobody is told.
+    pub(crate) fn keep_answer_to(&self, words: &'static str) {
+        *self.ear.lock().unwrap() = Some(words);
+    }
+
+    /// Whether that has gone out.
+    pub(crate) fn has_kept_it(&self) -> bool {
+        self.ear.lock().unwrap().is_none()
     }
 
     pub(crate) fn set(&self, is: Is) {
@@ -84,6 +105,7 @@ async fn join<S: AsyncRead + AsyncWrite>(
     far: impl Future<Output = std::io::Result<S>>,
     told: watch::Receiver<Is>,
     edit: Edit,
+    ear: Ear,
 ) {
     if *told.borrow() == Is::Cut {
         return;
@@ -91,10 +113,20 @@ async fn join<S: AsyncRead + AsyncWrite>(
     let Ok(far) = far.await else { return };
     let ((near_in, near_out), (far_in, far_out)) = (tokio::io::split(near), tokio::io::split(far));
     let mut cut = told.clone();
+    let kept = AtomicBool::new(false);
+    let out = |piece: &mut [u8]| {
+        edit(piece);
+        let hears = |words: &str| piece.windows(words.len()).any(|it| it == words.as_bytes());
+        if ear.lock().unwrap().take_if(|words| hears(words)).is_some() {
+            kept.store(true, Ordering::Relaxed);
+        }
+        true
+    };
+    let back = |_: &mut [u8]| !kept.load(Ordering::Relaxed);
     tokio::select! {
         _ = cut.wait_for(|is| *is == Is::Cut) => {}
         // One side may be done while the other still speaks.
-        _ = async { tokio::join!(carry(near_in, far_out, told.clone(), edit), carry(far_in, near_out, told, as_it_is)) } => {}
+        _ = async { tokio::join!(carry(near_in, far_out, told.clone(), out), carry(far_in, near_out, told, back)) } => {}
     }
 }
 
@@ -102,7 +134,7 @@ async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut told: watch::Receiver<Is>,
-    edit: Edit,
+    passes: impl Fn(&mut [u8]) -> bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer).await {
@@ -111,7 +143,9 @@ async fn carry(
         if let Is::Slow(late) = is {
             sleep(late).await;
         }
-        edit(&mut buffer[..read]);
+        if read > 0 && !passes(&mut buffer[..read]) {
+            continue;
+        }
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }

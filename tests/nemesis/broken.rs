@@ -277,3 +277,31 @@ pub(crate) async fn a_worker_killed_after_its_claim_and_in_the_middle_of_stops_f
     ends_in_time(&stage, run, "terminated").await;
     assert_eq!(stage.judged().await, []);
 }
+
+/// In the middle of each thing that it asks of the engine: the engine does it, and nobody is told.
+pub(crate) async fn a_worker_killed_while_the_engine_does_what_it_asked_neither_loses_nor_doubles_a_run() {
+    let stage = stage().await;
+    let seat = &stage.world.seats[0];
+    for asked in ["/containers/create?", "/start HTTP/1.1", "/logs?"] {
+        seat.engine.keep_answer_to(asked);
+        let run = stage.thumbs.start("stubborn 0", &random(8)).await.expect("a run");
+        until(asked, async || seat.engine.has_kept_it()).await;
+        stage.world.kill_worker(seat).await;
+        revive(&stage).await;
+        stage.until(run, "running").await;
+        let container = container(&stage, run).await;
+        until("alive", async || living(&container) > 0).await;
+        stage.thumbs.stop(run, true).await;
+        ends_in_time(&stage, run, "terminated").await;
+        assert_eq!(living(&container), 0);
+    }
+
+    let run = stage.running().await;
+    seat.engine.keep_answer_to("DELETE /");
+    stage.thumbs.stop(run, true).await;
+    until("being removed", async || seat.engine.has_kept_it()).await;
+    stage.world.kill_worker(seat).await;
+    revive(&stage).await;
+    ends_in_time(&stage, run, "terminated").await;
+    assert_eq!(stage.judged().await, []);
+}

@@ -99,6 +99,10 @@ fn main() -> ExitCode {
             "broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life",
             broken::a_worker_killed_after_its_claim_and_in_the_middle_of_stops_finishes_them_in_its_next_life,
         ),
+        world_trial(
+            "broken::a_worker_killed_while_the_engine_does_what_it_asked_neither_loses_nor_doubles_a_run",
+            broken::a_worker_killed_while_the_engine_does_what_it_asked_neither_loses_nor_doubles_a_run,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), made_up.chain(worlds).collect()).exit_code()
 }
