@@ -1,5 +1,7 @@
 // Makes a page live: its stream tells which of its elements have changed, and they are changed in place. Without this file
 // every page works as well; it is loaded again by hand, or by itself where something moves.
+import './keys.js';
+import { localise, localTime } from './times.js';
 
 /** How long a link may be silent, in ms, before the page says how old it is. The server's pulse is 5 s. */
 const SILENT = 10_000;
@@ -27,6 +29,7 @@ let unseen;
 function parse(html) {
   const template = document.createElement('template');
   template.innerHTML = policy.createHTML(html);
+  localise(template.content);
   return template.content;
 }
 
@@ -279,7 +282,7 @@ function tick() {
   const silent = Date.now() - heard;
   // What is shown may have changed since, so that its ages stand still with it.
   const now = silent > SILENT ? shown : Date.now() + ahead;
-  for (const time of document.querySelectorAll('time.ago, time.for, time.span, time.minutes')) {
+  for (const time of document.querySelectorAll('time:is(.ago, .for, .span, .minutes):not(.exact)')) {
     const age = Math.max(0, Math.floor((now - Date.parse(time.dateTime)) / 1000));
     if (!Number.isNaN(age)) put(time, WORDS[time.className](age));
   }
@@ -297,6 +300,7 @@ function tick() {
     if (asOf) {
       asOf.dateTime = new Date(shown).toISOString();
       put(asOf, `${asOf.dateTime.slice(11, 19)} UTC`);
+      localTime(asOf);
     }
   }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::show::{self, Moment};
+use super::show::{self, Moment, Words};
 use crate::model::activity::Call;
 use crate::model::run::{Outcome, Run, State};
 use crate::model::stuck::{Cause, Verdict};
@@ -19,7 +19,7 @@ pub(crate) struct Glance {
     /// Is it dead?
     pub(crate) head: &'static str,
     /// What that rests on.
-    pub(crate) because: String,
+    pub(crate) because: Words,
     /// Who stopped it, from where, when and why.
     pub(crate) who: String,
 }
@@ -37,14 +37,12 @@ impl Glance {
             _ => ("unsure", "It isn’t proven dead."),
         };
         let because = match (&run.evidence, run.progress.egress_cut_at) {
-            (Some(proof), _) => format!("Proven at {}.", Moment::new(proof.confirmed_at, now).clock_ms()),
+            (Some(proof), _) => Words::around("Proven at ", Moment::new(proof.confirmed_at, now), "."),
             (None, Some(cut)) => {
-                format!(
-                    "But it can’t call, spend or push: egress cut at {}.",
-                    Moment::new(cut, now).clock_ms()
-                )
+                let cut = Moment::new(cut, now);
+                Words::around("But it can’t call, spend or push: egress cut at ", cut, ".")
             }
-            (None, None) => "Its egress isn’t known to be cut.".to_owned(),
+            (None, None) => "Its egress isn’t known to be cut.".into(),
         };
         let from = stop.device.as_ref().map(|device| format!(" from {device}")).unwrap_or_default();
         let why = if stop.reason.is_empty() { String::new() } else { format!(": “{}”", stop.reason) };

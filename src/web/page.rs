@@ -7,7 +7,7 @@ use askama::Template;
 use time::OffsetDateTime;
 
 use super::error::{Error, Result};
-use super::show::Moment;
+use super::show::{Moment, Words};
 use crate::db::{FleetNow, Standing, Superuser};
 use crate::model::page::Cursor;
 
@@ -73,14 +73,14 @@ impl Frame {
     }
 
     /// Why queued runs don't start, when that is somebody's doing.
-    pub(crate) fn keeps_waiting(&self) -> Option<String> {
+    pub(crate) fn keeps_waiting(&self) -> Option<Words> {
         let standing = &self.standing;
         if let Some(held) = &standing.held {
-            let since = self.moment(held.at).lately();
-            return Some(format!("The queue is held by {} since {since}.", held.by));
+            let before = format!("The queue is held by {} since ", held.by);
+            return Some(Words::around_lately(before, self.moment(held.at), "."));
         }
         (standing.drained > 0 && standing.willing == 0)
-            .then(|| "No worker takes runs: each is drained or silent.".to_owned())
+            .then(|| "No worker takes runs: each is drained or silent.".into())
     }
 
     /// How many stops aren't proven, in words; none when all are.

@@ -5,7 +5,7 @@ mod proof;
 
 use time::OffsetDateTime;
 
-use super::show::{self, Moment};
+use super::show::{self, Moment, Words};
 use crate::model::run::{Run, State, Step, StopMode};
 use crate::model::wish::StopWish;
 use crate::model::work::SavedWork;
@@ -14,7 +14,8 @@ use proof::{not_proven, proven};
 /// What a run page shows of a stop, or of what proves an end.
 pub(crate) struct Receipt {
     pub(crate) name: &'static str,
-    pub(crate) day: String,
+    /// Its first day.
+    pub(crate) since: Moment,
     pub(crate) stops: Vec<Stop>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Stop {
     pub(crate) at: Option<Moment>,
     pub(crate) plus: Option<String>,
     /// A sentence or more, each on a line of its own.
-    pub(crate) lines: Vec<String>,
+    pub(crate) lines: Vec<Words>,
     /// Where there is more.
     pub(crate) link: Option<(&'static str, String)>,
 }
@@ -54,7 +55,7 @@ impl Stop {
         Self { mark, tone, name, at: None, plus: None, lines: Vec::new(), link: None }
     }
 
-    fn says(self, line: impl Into<String>) -> Self {
+    fn says(self, line: impl Into<Words>) -> Self {
         let mut lines = self.lines;
         lines.push(line.into());
         Self { lines, ..self }
@@ -67,8 +68,8 @@ impl Receipt {
         let proof = run.evidence.as_ref();
         let Some(stop) = &run.stop else {
             let proof = proof?;
-            let day = Moment::new(proof.confirmed_at, now).day();
-            return Some(Self { name: "Evidence", day, stops: vec![proven(run, proof, None, now)] });
+            let since = Moment::new(proof.confirmed_at, now);
+            return Some(Self { name: "Evidence", since, stops: vec![proven(run, proof, None, now)] });
         };
         let last = match proof {
             Some(proof) => proven(run, proof, Some(stop.at), now),
@@ -88,7 +89,7 @@ impl Receipt {
         stops.push(last);
         Some(Self {
             name: if proof.is_some() { "Receipt" } else { "Stop unconfirmed" },
-            day: Moment::new(wishes.first().map_or(stop.at, |first| first.at), now).day(),
+            since: Moment::new(wishes.first().map_or(stop.at, |first| first.at), now),
             stops,
         })
     }
@@ -130,11 +131,11 @@ fn took(run: &Run, wish: &StopWish, at: OffsetDateTime, now: OffsetDateTime) -> 
     if at < wish.at { step.says("By the worker’s own clock, which is behind.") } else { step }
 }
 
-fn egress(run: &Run, now: OffsetDateTime) -> String {
+fn egress(run: &Run, now: OffsetDateTime) -> Words {
     match run.progress.egress_cut_at {
-        Some(cut) => format!("Egress cut at {}.", Moment::new(cut, now).clock_ms()),
-        None if run.state.is_over() => "When its egress was cut wasn’t noted.".to_owned(),
-        None => "Its egress isn’t known to be cut yet.".to_owned(),
+        Some(cut) => Words::around("Egress cut at ", Moment::new(cut, now), "."),
+        None if run.state.is_over() => "When its egress was cut wasn’t noted.".into(),
+        None => "Its egress isn’t known to be cut yet.".into(),
     }
 }
 
@@ -177,8 +178,10 @@ fn saved(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Option<Stop> {
             Stop::new(Mark::Due, "", "Work not saved yet").says("It is saved before the first signal.")
         }
         None => {
-            let latest = run.progress.next_at.map(|next| Moment::new(next, now).clock());
-            let latest = latest.map(|at| format!("The first signal is sent by {at} at the latest."));
+            let latest = run.progress.next_at.map(|next| {
+                let next = Moment::new(next, now);
+                Words::around("The first signal is sent by ", next, " at the latest.")
+            });
             let step = Stop::new(Mark::Due, "calm", "Saving the work");
             latest.into_iter().fold(step, Stop::says)
         }

@@ -12,7 +12,7 @@ use super::glance::{Glance, Stuck, Within};
 use super::lamp::Lamp;
 use super::page::{self, Frame, Place, number};
 use super::receipt::Receipt;
-use super::show::{self, Moment};
+use super::show::{self, Moment, Words};
 use super::spent;
 use super::transcript::{Entry, TAIL, Transcript, View};
 use crate::clock;
@@ -43,7 +43,7 @@ pub(crate) struct RunPage {
     since_at: Option<Moment>,
     lever: Option<&'static str>,
     asked: Moment,
-    says: Vec<String>,
+    says: Vec<Words>,
     glance: Option<Glance>,
     within: Option<Within>,
     stuck: Option<Stuck>,
@@ -62,7 +62,7 @@ struct Figure {
     value: Option<String>,
     /// Since when it grows, if it is a span that does.
     from: Option<Moment>,
-    beside: Option<String>,
+    beside: Option<Words>,
     all: bool,
 }
 
@@ -170,21 +170,21 @@ fn since_at(run: &Run) -> Option<time::OffsetDateTime> {
 }
 
 /// Why it is so, in the words of whoever knows.
-fn says(run: &Run, kept_waiting: Option<String>) -> Vec<String> {
-    let mut says = Vec::new();
+fn says(run: &Run, kept_waiting: Option<Words>) -> Vec<Words> {
+    let mut says: Vec<Words> = Vec::new();
     match run.state {
         State::Queued => {
-            let why = kept_waiting.or_else(|| run.waits_because.clone());
-            says.push(why.unwrap_or_else(|| "Waits for a worker.".to_owned()));
+            let why = kept_waiting.or_else(|| run.waits_because.clone().map(Words::from));
+            says.push(why.unwrap_or_else(|| "Waits for a worker.".into()));
         }
-        State::Lost => says.push(format!(
+        State::Lost => says.push(Words::from(format!(
             "{} What became of its container isn’t known until the worker is back.",
             run.trouble.as_deref().unwrap_or("Its worker fell silent.")
-        )),
-        State::Starting | State::Running => says.extend(run.trouble.clone()),
-        State::Ended => says.extend(run.reason.clone()),
+        ))),
+        State::Starting | State::Running => says.extend(run.trouble.clone().map(Words::from)),
+        State::Ended => says.extend(run.reason.clone().map(Words::from)),
     }
-    says.retain(|line| !line.trim().is_empty());
+    says.retain(|line| !line.is_blank());
     says
 }
 
@@ -202,7 +202,7 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         Figure { all: true, ..figure("Cost, by the CLI’s estimate", numbers.cost_usd.map(show::dollars)) },
         Figure {
             all: true,
-            beside: run.metered_at.map(|at| format!("as of {}", Moment::new(at, now).lately())),
+            beside: run.metered_at.map(|at| Words::around_lately("as of ", Moment::new(at, now), "")),
             ..figure("Cost, metered by list price", metered.map(spent::metered))
         },
         figure("Turns", numbers.turns.map(show::count)),
@@ -214,7 +214,7 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
         },
         figure("By its own clock", own),
         Figure {
-            beside: evidence.and_then(|evidence| evidence.signal()).map(str::to_owned),
+            beside: evidence.and_then(|evidence| evidence.signal()).map(Words::from),
             ..figure(
                 "Exit code",
                 evidence.and_then(|evidence| evidence.exit_code).map(|code| code.to_string()),

@@ -184,7 +184,7 @@ fn list_href(filter: RunFilter, pick: bool, more: Option<String>) -> String {
 fn list_page(frame: Frame, list: List, page: Page<RunLine>, now: time::OffsetDateTime) -> ListPage {
     let List { filter, cursor, pick } = list;
     let link = |key: &str, id: i64| list_href(filter, pick, Some(format!("{key}={id}")));
-    let kept_waiting = frame.keeps_waiting();
+    let kept_waiting = frame.keeps_waiting().map(|words| words.to_string());
     let at = match cursor {
         Cursor::Start => None,
         Cursor::Before(id) => Some(format!("before={id}")),

@@ -65,6 +65,49 @@ impl Moment {
     }
 }
 
+/// A sentence, with the time that it names, if it names one, apart: pages write that in their reader's zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) before: String,
+    pub(crate) time: Option<(Moment, String)>,
+    pub(crate) after: String,
+}
+
+impl Words {
+    /// Around the time of day of `at`, to the millisecond.
+    pub(crate) fn around(before: impl Into<String>, at: Moment, after: impl Into<String>) -> Self {
+        Self { before: before.into(), time: Some((at, at.clock_ms())), after: after.into() }
+    }
+
+    /// Around the time of `at`, with its day where that isn't today.
+    pub(crate) fn around_lately(before: impl Into<String>, at: Moment, after: impl Into<String>) -> Self {
+        Self { before: before.into(), time: Some((at, at.lately())), after: after.into() }
+    }
+
+    /// Whether it says nothing.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.time.is_none() && self.before.trim().is_empty() && self.after.trim().is_empty()
+    }
+
+    /// With another one behind it.
+    pub(crate) fn and(self, more: &str) -> Self {
+        Self { after: format!("{} {more}", self.after), ..self }
+    }
+}
+
+impl std::fmt::Display for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = self.time.as_ref().map_or("", |(_, text)| text);
+        write!(f, "{}{time}{}", self.before, self.after)
+    }
+}
+
+impl<T: Into<String>> From<T> for Words {
+    fn from(text: T) -> Self {
+        Self { before: text.into(), time: None, after: String::new() }
+    }
+}
+
 /// A span that ends now, in words.
 pub(crate) fn ago(age: Duration) -> String {
     match age.as_secs() {

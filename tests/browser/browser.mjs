@@ -23,8 +23,14 @@ after(() => browser.close());
 
 let signedIn;
 
-/** A page without JavaScript, unless it is wanted; `complaints` gathers what the console and the network have to say. */
-export async function open(device, { scheme = 'light', stranger = false, script = false, fresh = false, proxy } = {}) {
+/** Every page that there is, given a run. */
+export const pages = (run) => ['/', '/?state=failed', '/?pick=1', '/stops', '/stops/new?state=all', '/handle', '/handle/leave',
+  '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder',
+  '/agents/claude-code/patience', '/health', '/audit', '/account'];
+
+/** A page without JavaScript, unless it is wanted; `complaints` gathers what the console and the network have to say. `unbound`
+    lets a test put scripts of its own into it. */
+export async function open(device, { scheme = 'light', stranger = false, script = false, fresh = false, proxy, zone, unbound = false } = {}) {
   if (!stranger) signedIn ??= await signIn();
   const session = fresh ? await signIn() : signedIn;
   const context = await browser.newContext({
@@ -32,6 +38,8 @@ export async function open(device, { scheme = 'light', stranger = false, script 
     colorScheme: scheme,
     javaScriptEnabled: script,
     proxy,
+    timezoneId: zone,
+    bypassCSP: unbound,
     storageState: stranger ? undefined : session,
   });
   const page = await context.newPage();

@@ -1,20 +1,18 @@
 // Every page, light and dark, on a phone and on a desk: nothing spills over, nothing complains, nothing is too small.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, open, overflow, phone, shoot, start, url } from './browser.mjs';
+import { desk, open, overflow, pages, phone, shoot, start, url } from './browser.mjs';
 
 const long = `Look after ${'everything'.repeat(18)}`;
 const { page, close } = await open(phone);
 const run = await start(page, `scenario: tool\n${'wide'.repeat(300)}`, long);
 await close();
 
-const pages = ['/', '/?state=failed', '/?pick=1', '/stops', '/stops/new?state=all', '/handle', '/handle/leave', '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder', '/agents/claude-code/patience', '/health', '/audit', '/account'];
-
 for (const [device, where] of [[phone, 390], [desk, 1440]]) {
   for (const scheme of ['light', 'dark']) {
     test(`pages at ${where} pixels, ${scheme}`, async () => {
       const { page, complaints, close } = await open(device, { scheme });
-      for (const path of pages) {
+      for (const path of pages(run)) {
         const answer = await page.goto(url + path);
         assert.equal(answer.status(), 200, path);
         assert.equal(await overflow(page), 0, `${path} is too wide`);

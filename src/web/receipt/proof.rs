@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{Mark, Stop, later};
 use crate::model::run::{Cgroup, Evidence, Outcome, Run, Step};
 use crate::model::wish::StopWish;
-use crate::web::show::{self, Moment};
+use crate::web::show::{self, Moment, Words};
 
 pub(super) fn proven(
     run: &Run,
@@ -28,7 +28,8 @@ pub(super) fn proven(
         plus: wished_at.and_then(|wished| later(wished, proof.confirmed_at)),
         ..Stop::new(Mark::Done, tone, name)
     };
-    let lines = [Some(format!("{first}{}", engines_word(proof))), hosts_word(run, now), run.trouble.clone()];
+    let engines = Words::from(format!("{first}{}", engines_word(proof)));
+    let lines = [Some(engines), hosts_word(run, now), run.trouble.clone().map(Words::from)];
     lines.into_iter().flatten().fold(step, Stop::says)
 }
 
@@ -65,23 +66,24 @@ fn engines_word(proof: &Evidence) -> String {
 }
 
 /// The host's, where it has one.
-fn hosts_word(run: &Run, now: OffsetDateTime) -> Option<String> {
+fn hosts_word(run: &Run, now: OffsetDateTime) -> Option<Words> {
     let killed = run.progress.host_killed_at;
-    let killed =
-        killed.map(|at| format!("The host killed it itself at {}.", Moment::new(at, now).clock_ms()));
+    let killed = killed.map(|at| Words::around("The host killed it itself at ", Moment::new(at, now), "."));
     let cgroup = run.evidence.as_ref().and_then(|proof| proof.cgroup).map(|cgroup| match cgroup {
         Cgroup::Empty => "The host sees no process left in its control group.",
         Cgroup::Gone => "The host sees that its control group is gone, and every process with it.",
         Cgroup::Unseen => "The host itself couldn’t look.",
     });
-    let said: Vec<String> = killed.into_iter().chain(cgroup.map(str::to_owned)).collect();
-    (!said.is_empty()).then(|| said.join(" "))
+    match (killed, cgroup) {
+        (Some(killed), Some(cgroup)) => Some(killed.and(cgroup)),
+        (killed, cgroup) => killed.or_else(|| cgroup.map(Words::from)),
+    }
 }
 
 pub(super) fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Stop {
     let progress = &run.progress;
-    let mut lines = Vec::new();
-    lines.extend(progress.trouble.clone());
+    let mut lines: Vec<Words> = Vec::new();
+    lines.extend(progress.trouble.clone().map(Words::from));
     if let Some(step) = progress.step {
         let what = match step {
             Step::Sigint => "SIGINT sent",
@@ -92,22 +94,25 @@ pub(super) fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Sto
             Step::NeverStarted | Step::ByItself => "Looked",
         };
         lines.push(match progress.step_at.map(|at| Moment::new(at, now)) {
-            Some(at) => format!("Last attempt: {what} at {}, {}.", at.clock_ms(), at.ago()),
-            None => format!("Last attempt: {what}."),
+            Some(at) => Words::around(format!("Last attempt: {what} at "), at, format!(", {}.", at.ago())),
+            None => format!("Last attempt: {what}.").into(),
         });
     } else if run.delivered_at().is_some() && !run.is_saving() {
-        lines.push("No step of the ladder was tried yet.".to_owned());
+        lines.push("No step of the ladder was tried yet.".into());
     }
     lines.extend(hosts_word(run, now));
     if let Some(next) = progress.next_at.filter(|_| !run.is_saving()) {
         let wait = Moment::new(now, next).age();
         lines.push(match wait.as_secs() {
-            0 => "Next attempt: now.".to_owned(),
-            _ => format!("Next attempt: in {}, at {}.", show::span(wait), Moment::new(next, now).clock_ms()),
+            0 => "Next attempt: now.".into(),
+            _ => {
+                let before = format!("Next attempt: in {}, at ", show::span(wait));
+                Words::around(before, Moment::new(next, now), ".")
+            }
         });
     }
     if lines.is_empty() {
-        lines.push("The engine’s word isn’t in yet.".to_owned());
+        lines.push("The engine’s word isn’t in yet.".into());
     }
     Stop {
         plus: Some(format!("for {}", show::span(Moment::new(stop.at, now).age()))),
