@@ -14,7 +14,7 @@ if (shots) mkdirSync(shots, { recursive: true });
 export const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
 export const desk = { viewport: { width: 1440, height: 900 } };
 
-const browser = await chromium.launch({
+export const browser = await chromium.launch({
   executablePath: process.env.SIGNALBOX_CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync'],
