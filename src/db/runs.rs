@@ -327,7 +327,7 @@ impl Db {
     /// Accepts a run: from here on it isn't lost. The same form sent twice gives the same run.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such agent.
+    /// [`Error::NotFound`] when there is no such agent, [`Error::Conflict`] when the form has started another run already.
     pub async fn start_run(&self, by: &Superuser, new: &NewRun, address: Option<&str>) -> Result<Started> {
         let row = within(
             sqlx::query!(
@@ -357,10 +357,21 @@ impl Db {
             return Ok(Started { run: RunId(row.id), fresh: true });
         }
         let before = within(
-            sqlx::query!("select id from runs where once = $1 and asked_by = $2", new.once, by.id())
-                .fetch_one(&self.pool),
+            sqlx::query!(
+                r#"select r.id, r.prompt = $3 and r.title = $4 and a.name = $5 as "same!"
+                   from runs r join agents a on a.id = r.agent_id where r.once = $1 and r.asked_by = $2"#,
+                new.once,
+                by.id(),
+                new.prompt,
+                new.title,
+                new.agent
+            )
+            .fetch_one(&self.pool),
         )
         .await?;
+        if !before.same {
+            return Err(Error::Conflict(format!("This form has started run {} already.", before.id)));
+        }
         Ok(Started { run: RunId(before.id), fresh: false })
     }
 

@@ -130,13 +130,14 @@ impl Docker {
         Ok(api.logs(container, Some(options)).boxed())
     }
 
-    /// What the listing says of one container; asked for when it doesn't say whether that is over.
+    /// What the listing says of one container of the fleet; asked for when it doesn't say whether that is over. None for
+    /// another worker's. One that names no worker is everybody's to clear away.
     async fn found(&self, listed: ContainerSummary) -> Result<Option<Found>> {
-        let number = |label: &str| listed.labels.as_ref()?.get(label)?.parse().ok();
-        let (Some(container), Some(run), Some(fence)) = (listed.id.clone(), number(RUN), number(FENCE))
-        else {
-            return Ok(None);
-        };
+        let label = |name: &str| listed.labels.as_ref()?.get(name).filter(|value| !value.is_empty());
+        let number = |name: &str| label(name).and_then(|value| value.parse().ok()).unwrap_or(0);
+        let is_ours = label(WORKER).zip(self.worker.as_ref()).is_none_or(|(its, ours)| its == ours);
+        let (Some(container), true) = (listed.id.clone(), is_ours) else { return Ok(None) };
+        let (run, fence) = (number(RUN), number(FENCE));
         let stage = match listed.state.and_then(stage) {
             Some(stage) => Some(stage),
             None => self.inspect(&container).await?.stage(),
@@ -280,10 +281,11 @@ impl Engine for Docker {
             let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
             let mut ended = std::pin::pin!(api.wait_container(container, Some(options)));
             // Its answer only says when to look; the connection may also have died without a word.
-            let broken = match timeout(SILENCE, ended.next()).await {
-                Ok(Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. }))) | Err(_) => None,
-                Ok(Some(Err(error))) => Some(said(error)),
-                Ok(None) => Some(Error::Unavailable("it hung up on a wait".to_owned())),
+            let (broken, has_ended) = match timeout(SILENCE, ended.next()).await {
+                Ok(Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. }))) => (None, true),
+                Err(_) => (None, false),
+                Ok(Some(Err(error))) => (Some(said(error)), false),
+                Ok(None) => (Some(Error::Unavailable("it hung up on a wait".to_owned())), false),
             };
             match (self.inspect(container).await?, broken) {
                 (Status::Exited(exit), _) => return Ok(exit),
@@ -291,6 +293,7 @@ impl Engine for Docker {
                 (_, Some(error)) => return Err(error),
                 // Never started counts as not running, so the answer came at once: this must not spin.
                 (Status::Created, None) => tokio::time::sleep(Duration::from_millis(200)).await,
+                (Status::Alive, None) if has_ended => return Err(Error::Restarted),
                 (Status::Alive, None) => {}
             }
         }
@@ -302,9 +305,7 @@ impl Engine for Docker {
     }
 
     async fn list(&self) -> Result<Vec<Found>> {
-        let worker = self.worker.iter().map(|worker| format!("{WORKER}={worker}"));
-        let ours: Vec<_> = worker.chain([format!("{FLEET}={}", self.fleet)]).collect();
-        let filters = HashMap::from([("label", ours)]);
+        let filters = HashMap::from([("label", vec![format!("{FLEET}={}", self.fleet)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = self
             .link

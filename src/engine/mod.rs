@@ -117,9 +117,9 @@ pub enum Output {
 pub struct Found {
     /// The engine's id.
     pub container: String,
-    /// Label `signalbox.run`.
+    /// Label `signalbox.run`; nought, which is no run's, when it says none.
     pub run: i64,
-    /// Label `signalbox.fence`: the fence under which it was made.
+    /// Label `signalbox.fence`: the fence under which it was made; nought when it says none.
     pub fence: i64,
     /// Whether it is over.
     pub stage: Stage,
@@ -168,6 +168,9 @@ pub enum Error {
     /// The container isn't running (any more), so the signal went nowhere.
     #[error("the container isn't running")]
     NotRunning,
+    /// It had ended, or was only made, and runs now: somebody else has started it.
+    #[error("the container was started by somebody else")]
+    Restarted,
     /// A container for this run is there already.
     #[error("a container of that name is there already")]
     Exists,

@@ -32,6 +32,7 @@ impl Glance {
             (State::Ended, _) if run.evidence.as_ref().is_some_and(|proof| proof.step.is_a_kill()) => {
                 ("go", "It is dead; its worker had stopped it.")
             }
+            (State::Ended, _) if run.progress.step.is_some() => ("go", "It is dead; it ended meanwhile."),
             (State::Ended, _) => ("go", "It is dead; it ended by itself first."),
             (State::Lost, _) => ("lost", "Nobody knows whether it lives."),
             _ => ("unsure", "It isn’t proven dead."),

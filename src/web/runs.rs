@@ -250,7 +250,7 @@ pub(crate) struct Opened {
 }
 
 /// What a person fills in.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct Filled {
     #[serde(default)]
     agent: String,
@@ -345,6 +345,12 @@ pub(crate) async fn start(
                 name => format!("There is no agent called {name}."),
             };
             return form_page(&by, &site, &fleet, &filled, Some(&problem)).await;
+        }
+        Err(db::Error::Conflict(met)) => {
+            let problem =
+                format!("{met} It says something else now, which wasn’t started. Once more starts it too.");
+            let again = Filled { once: fresh_token()?, ..Filled::clone(&filled) };
+            return form_page(&by, &site, &fleet, &again, Some(&problem)).await;
         }
         Err(error) => return Err(error.into()),
     };

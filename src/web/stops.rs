@@ -78,7 +78,9 @@ pub(crate) async fn wish(
         }
     };
     let address = address.to_string();
-    let click = click(&wished.once, mode, reason, &device, &address);
+    // The form has two buttons: whoever presses the second after the first means it.
+    let once = if wished.once.is_empty() { String::new() } else { format!("{}.{mode}", wished.once) };
+    let click = click(&once, mode, reason, &device, &address);
     let begun = site.db.stop_many(&by, &target, &click).await?;
     tracing::info!(stop = %begun.stop, fresh = begun.fresh, by = by.name(), "stop of many wished");
     spread(&site, &fleet, begun.tell).await;

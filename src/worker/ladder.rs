@@ -95,8 +95,8 @@ impl Ladder {
     /// what it was asked when it goes on, and nobody is told); else one that a program may answer with any code, if it was
     /// taken. SIGKILL leaves no other code than its own.
     pub fn behind(&self, exit_code: i64) -> Option<Signal> {
-        // An engine that was away when the host killed knows no exit code, and says 255.
-        if exit_code == UNKNOWN && self.killed_by.1 {
+        // An engine that was away when the host killed, in this life of the worker or a former one, knows no exit code.
+        if exit_code == UNKNOWN && (self.killed_by.1 || self.unanswered.contains(&Signal::Kill)) {
             return Some(Signal::Kill);
         }
         let tried = self.taken.iter().chain(&self.unanswered).copied();
@@ -166,6 +166,11 @@ impl Ladder {
         self.killed_by.0 = true;
     }
 
+    /// Whether any signal has gone out.
+    pub fn has_tried(&self) -> bool {
+        !self.taken.is_empty() || !self.unanswered.is_empty()
+    }
+
     /// Whether the host's own kill went through, and the engine took none.
     pub fn by_host_alone(&self) -> bool {
         self.killed_by == (false, true)
@@ -191,7 +196,9 @@ fn tried(step: Step) -> impl Iterator<Item = Signal> {
 
 /// The rung behind an end that was found only later, if the exit code is the mark of a signal that a stop had tried by then.
 pub fn found_behind(tried_up_to: Step, exit_code: i64) -> Option<Step> {
-    tried(tried_up_to).filter(|signal| marks(*signal).contains(&exit_code)).map(step).last()
+    let marked = tried(tried_up_to).filter(|signal| marks(*signal).contains(&exit_code)).map(step).last();
+    let unknown = exit_code == UNKNOWN && tried_up_to >= Step::Sigkill;
+    marked.or_else(|| unknown.then_some(Step::Sigkill))
 }
 
 /// Exit codes that a signal leaves behind. After SIGINT the CLI exits with 0; see `tests/samples`.
@@ -312,6 +319,13 @@ mod tests {
         ladder.tried_before(Step::Sigint);
         assert_eq!(ladder.behind(137), None, "two rungs up, nothing was tried");
         assert_eq!(found_behind(Step::Sigterm, 137), Some(Step::Sigkill));
+        // What an engine says that was dead when the host killed.
+        ladder.tried_before(Step::Sigkill);
+        assert_eq!(
+            (ladder.behind(255), found_behind(Step::Sigkill, 255)),
+            (Some(Signal::Kill), Some(Step::Sigkill))
+        );
+        assert_eq!(found_behind(Step::Sigterm, 255), None);
         assert_eq!((found_behind(Step::Sigint, 137), found_behind(Step::Sigkill, 1)), (None, None));
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::Worker;
+use super::{Worker, sweep};
 use crate::engine::Signal;
 use crate::engine::weight::weigh;
 use crate::model::found::{Kind, Leftover};
@@ -52,8 +52,8 @@ async fn survey(worker: &Worker) -> anyhow::Result<()> {
         leftovers.push(Leftover {
             kind: Kind::Container,
             what: container.container.clone(),
-            run: Some(RunId(container.run)),
-            detail: format!("made under fence {}", container.fence),
+            run: sweep::named(container),
+            detail: sweep::made(container),
             bytes,
             since,
         });

@@ -14,6 +14,19 @@ use crate::model::found::{Kind, Leftover};
 use crate::model::run::{Cgroup, Evidence, Outcome, RunId, Step, StopProgress};
 use crate::queue::Notice;
 
+/// The run that a container names.
+pub(super) fn named(found: &Found) -> Option<RunId> {
+    (found.run > 0).then_some(RunId(found.run))
+}
+
+/// How it was made, as far as it says.
+pub(super) fn made(found: &Found) -> String {
+    match found.fence {
+        1.. => format!("made under fence {}", found.fence),
+        _ => "Its labels don’t say under which lease it was made.".to_owned(),
+    }
+}
+
 /// Between two looks for what no lease can hold.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -180,15 +193,16 @@ async fn lay_to_rest(worker: &Worker, found: &Found, lost: Option<&Held>) -> any
     }
     if killed {
         let db = &worker.parts.db;
-        db.note_of_worker(worker.name(), "stray container killed", Some(run), &found.container).await?;
+        let named = named(found);
+        db.note_of_worker(worker.name(), "stray container killed", named, &found.container).await?;
     }
     engine.remove(&found.container).await?;
     worker.forget_killed(&found.container);
     let leftover = Leftover {
         kind: Kind::Container,
         what: found.container.clone(),
-        run: Some(run),
-        detail: format!("made under fence {}", found.fence),
+        run: named(found),
+        detail: made(found),
         bytes: None,
         since: None,
     };

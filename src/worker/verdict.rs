@@ -25,6 +25,8 @@ pub enum Cause {
     Shutdown,
     /// `signalbox stop-all` came while it was being started.
     StopAll,
+    /// Somebody else had the engine start its container again.
+    Restarted,
 }
 
 impl Cause {
@@ -39,6 +41,7 @@ impl Cause {
             Self::LeaseGone => "Its worker had lost the lease.",
             Self::Shutdown => "Its worker was shut down.",
             Self::StopAll => "`signalbox stop-all` was here while it was being started.",
+            Self::Restarted => "Its container was started again, not by its worker.",
         })
     }
 }
@@ -56,6 +59,8 @@ pub struct Known<'a> {
     pub delivered: Option<Signal>,
     /// Whether that was the host's own kill, and the engine didn't take its own.
     pub by_host: bool,
+    /// Whether a signal was sent to it at all.
+    pub tried: bool,
     /// What showed that it was stuck, when that is why it was stopped.
     pub stuck: Option<&'a str>,
     /// What `stop-all` on its host says, if it was there in the run's life.
@@ -79,7 +84,11 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
     let (Some(cause), Some(signal)) = (known.cause, known.delivered) else {
         let (outcome, mut reason) = by_itself(exit, known, succeeded);
         if known.cause == Some(Cause::Wish) && known.stop_all.is_none() {
-            reason.push_str(" It ended by itself before the stop reached it.");
+            reason.push_str(if known.tried {
+                " It was being stopped; no signal of that is behind its end."
+            } else {
+                " It ended by itself before the stop reached it."
+            });
         }
         return Verdict { outcome, reason, step: Step::ByItself };
     };
@@ -104,6 +113,11 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         ),
         Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
         Cause::StopAll => (Outcome::Failed, stop_all(known).unwrap_or_default()),
+        Cause::Restarted => (
+            Outcome::Failed,
+            "Its container was started again, not by its worker, which stopped it: a run is one process, once."
+                .to_owned(),
+        ),
         Cause::Shutdown => (Outcome::Failed, "Its worker was shut down, and stopped it.".to_owned()),
     };
     let step = if known.by_host { Step::HostKill } else { ladder::step(signal) };

@@ -374,6 +374,44 @@ async fn another_workers_and_another_fleets_containers_are_never_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_whose_labels_say_too_little_is_listed_for_every_worker_of_its_fleet() {
+    let Some(host) = Host::new() else { return };
+    let fleet = format!("--label=signalbox.fleet={}", host.fleet);
+    let make = |labels: &[&str]| {
+        let labels: Vec<String> = labels.iter().map(|label| format!("--label=signalbox.{label}")).collect();
+        let labels = labels.iter().map(String::as_str);
+        let made: Vec<&str> = ["create", &fleet].into_iter().chain(labels).chain([IMAGE]).collect();
+        docker(&host.address, &made).trim().to_owned()
+    };
+    let bare = make(&[]);
+    let garbled = make(&["run=abc", "fence=1"]);
+    let ours = make(&["worker=worker-1"]);
+    let unowned = make(&["run=7", "fence=3"]);
+    let strangers = make(&["worker=worker-2", "run=8", "fence=1"]);
+    let listed = host.engine.list().await.unwrap();
+    let about = |container: &String| {
+        listed.iter().find(|found| found.container == *container).map(|found| (found.run, found.fence))
+    };
+    assert_eq!((about(&bare), about(&garbled), about(&ours)), (Some((0, 0)), Some((0, 1)), Some((0, 0))));
+    assert_eq!((about(&unowned), about(&strangers)), (Some((7, 3)), None));
+    let other_fleet = Docker::connect(Some(&host.address), "test-else", "worker-1").unwrap();
+    assert_eq!(other_fleet.list().await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_started_again_behind_our_back_is_told_from_one_that_is_waited_for() {
+    let Some(host) = Host::new() else { return };
+    let container = host.started(12, "echo up; sleep 1000").await;
+    let (engine, waited) = (host.engine.clone(), container.clone());
+    let wait = tokio::spawn(async move { engine.wait(&waited).await });
+    docker(&host.address, &["restart", "--time", "0", &container]);
+    let ended = soon("an answer", wait).await.unwrap();
+    // Between its two lives it is over; whoever looks just then sees that.
+    let over = Ok(Exit { code: 137, oom: false });
+    assert!(ended == Err(Error::Restarted) || ended == over, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_is_refused_with_a_reason_and_can_be_removed() {
     let Some(host) = Host::new() else { return };
     let without = Cell { image: "no-such-image:1".to_owned(), ..host.cell(10, "true") };

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use signalbox::clock;
-use signalbox::engine::Engine;
+use signalbox::engine::{Engine, Error};
 use signalbox::model::run::{Cgroup, LadderTimes, Outcome, Run, RunId, State, Step, StopMode, StopProgress};
 use signalbox::model::work::NewStop;
 use tokio::time::Instant;
 
 use crate::fleet::{Fleet, Working, until};
-use crate::scripted::Script;
+use crate::scripted::{Moment, Script};
 
 const DONE: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1}"#;
 const FLUSHED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.5,"num_turns":4}"#;
@@ -103,7 +103,7 @@ async fn a_run_that_ended_by_itself_first_keeps_its_own_outcome() {
     fleet.engine.silent(false);
     let over = fleet.until_over(run).await;
     assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::ByItself));
-    assert!(over.reason.unwrap().contains("ended by itself before the stop reached it"));
+    assert!(over.reason.unwrap().contains("no signal of that is behind its end"));
     assert!(over.stop.is_some(), "the wish stays on record");
 }
 
@@ -198,6 +198,62 @@ async fn a_stop_wished_while_the_engine_hangs_over_the_start_closes_the_gate_at_
     let over = fleet.until_over(run).await;
     assert_eq!(over.outcome, Some(Outcome::Terminated));
     assert!(fleet.engine.alive().is_empty());
+}
+
+/// Starts a run whose start the engine has done and not answered.
+async fn half_started(fleet: &Fleet) -> RunId {
+    fleet.engine.sticks(Some(("start", Moment::After)));
+    let run = fleet.start("x").await;
+    until("started", async || fleet.engine.is_stuck()).await;
+    run
+}
+
+#[tokio::test]
+async fn what_the_host_kills_while_the_engine_starts_it_is_terminated_by_that() {
+    let fleet = Fleet::new().await;
+    fleet.engine.on_host();
+    let _worker = fleet.worker("w1").await;
+    let run = half_started(&fleet).await;
+    fleet.stop(run, StopMode::Force).await;
+    until("killed by the host", async || fleet.engine.alive().is_empty()).await;
+    fleet.engine.sticks(None);
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().exit_code), (Some(Outcome::Terminated), Some(137)));
+    assert!(over.progress.host_killed_at.is_some());
+}
+
+#[tokio::test]
+async fn a_graceful_stop_begins_with_the_first_rung_also_when_the_start_takes_its_time() {
+    let fleet = Fleet::new().await;
+    fleet.engine.on_host();
+    let _worker = fleet.worker("w1").await;
+    let run = half_started(&fleet).await;
+    fleet.stop(run, StopMode::Graceful).await;
+    let told = fleet.until(run, "told", |run| run.delivered_at().is_some()).await;
+    // As long as a busy machine takes, and more than a force stop waits for.
+    let later = told.delivered_at().unwrap() + Duration::from_millis(900);
+    until("later", async || clock::now() > later).await;
+    fleet.engine.sticks(None);
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Terminated), Step::Sigint));
+    assert_eq!(over.progress.host_killed_at, None);
+}
+
+#[tokio::test]
+async fn one_that_is_started_again_behind_its_workers_back_is_stopped() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("w1").await;
+    let (run, other) = (fleet.start("x").await, fleet.start("y").await);
+    fleet.until_running(run).await;
+    fleet.until_running(other).await;
+    fleet.engine.answers(Some(("wait", || Error::Restarted)));
+    let over = async || fleet.engine.alive().len() == 1;
+    until("stopped", over).await;
+    let which = if fleet.engine.alive() == [run.0] { other } else { run };
+    let over = fleet.until_over(which).await;
+    assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::Sigkill));
+    assert!(over.reason.unwrap().contains("started again"), "it says so");
+    assert_eq!(audit(&fleet, which).await.len(), 1, "what its worker did by itself is noted");
 }
 
 #[tokio::test]

@@ -124,6 +124,11 @@ async fn the_form_starts_a_run_and_the_same_form_twice_starts_one() {
     let again = ada.post("/runs", &form).await;
     assert_eq!(first.header("location"), again.header("location"));
     assert_eq!(count(&app, "run started").await, 1);
+    let other = [("agent", "claude-code"), ("prompt", "Fix more."), ("title", ""), ("once", &once)];
+    let page = ada.post("/runs", &other).await;
+    assert_eq!(page.status, 422, "what is new in a form that was used isn't dropped unsaid");
+    assert!(page.body.contains("has started run") && page.body.contains("Fix more."), "{}", page.body);
+    assert_eq!(count(&app, "run started").await, 1);
     let row = sqlx::query("select title, prompt from runs").fetch_one(app.sql()).await.unwrap();
     assert_eq!(row.get::<String, _>("title"), "Fix it. All of it.");
     assert_eq!(row.get::<String, _>("prompt"), "Fix it.\nAll of it.");

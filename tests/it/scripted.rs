@@ -445,6 +445,9 @@ impl Engine for Scripted {
                 if world.forgets {
                     return Err(Error::Absent);
                 }
+                if let Some((_, error)) = world.answers.take_if(|(of, _)| *of == "wait") {
+                    return Err(error());
+                }
                 world.container(container).map(|c| c.status.clone()).map(|status| (status, hangs))
             };
             match status {

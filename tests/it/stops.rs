@@ -40,6 +40,25 @@ async fn answer(ada: &Browser, question: &str, mode: &str) -> (StopId, Answer) {
     (stop, page)
 }
 
+#[tokio::test]
+async fn whoever_presses_force_after_gracefully_means_it() {
+    let fleet = Fleet::new().await;
+    let ada = fleet.app.superuser().await;
+    let run = fleet.start("a").await;
+    fleet.claim("w1").await;
+    let once = attribute(&ada.get(&format!("/stops/new?run={run}")).await, "value").to_owned();
+    let runs = run.to_string();
+    let mut ways = Vec::new();
+    for mode in ["graceful", "force", "force"] {
+        let sent = ada.post("/stops", &[("mode", mode), ("once", &once), ("runs", &runs)]).await;
+        assert_eq!(sent.status, 303, "{}", sent.body);
+        ways.push(sent.header("location").unwrap().to_owned());
+        until("wished", async || fleet.run(run).await.stop.is_some_and(|stop| stop.mode.to_string() == mode))
+            .await;
+    }
+    assert!(ways[0] != ways[1] && ways[1] == ways[2], "{ways:?}");
+}
+
 /// Adds runs that wait.
 async fn queue(app: &TestApp, runs: i32) {
     let added = sqlx::query(

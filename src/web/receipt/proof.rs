@@ -18,6 +18,11 @@ pub(super) fn proven(
         Some(Outcome::TimedOut) => ("Its time limit ended it", "wait", ""),
         Some(Outcome::OverBudget) => ("Its budget ended it", "wait", ""),
         _ if proof.step.is_a_kill() => ("Its worker stopped it", "wait", ""),
+        _ if wished_at.is_some() && run.progress.step.is_some() => (
+            "It ended meanwhile",
+            "wait",
+            "No signal of the stop is behind it, so it keeps its own outcome. ",
+        ),
         _ if wished_at.is_some() => {
             ("It ended by itself first", "wait", "The stop came too late, so it keeps its own outcome. ")
         }

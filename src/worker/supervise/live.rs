@@ -44,6 +44,8 @@ struct Over {
     cgroup: Cgroup,
     cause: Option<Cause>,
     ladder: Option<Ladder>,
+    /// Whether a signal had gone out by then.
+    tried: bool,
 }
 
 impl Supervisor<'_> {
@@ -78,7 +80,7 @@ impl Supervisor<'_> {
                 }
             }
         };
-        let Over { exit, cgroup, cause, ladder } = over;
+        let Over { exit, cgroup, cause, ladder, tried } = over;
         if cause.is_none() {
             self.keeper.over();
         }
@@ -103,6 +105,7 @@ impl Supervisor<'_> {
                 last_words: &heard.last_words,
                 cause,
                 by_host: ladder.as_ref().is_some_and(Ladder::by_host_alone),
+                tried,
                 stuck: self.stuck.as_deref(),
                 stop_all,
                 delivered: ladder.and_then(|ladder| match exit {
@@ -184,12 +187,16 @@ impl Supervisor<'_> {
                     None => {
                         cause = Some(order.cause);
                         if let Some((exit, cgroup)) = self.save_first(container, over.as_mut()).await {
-                            return Over { exit, cgroup, cause, ladder };
+                            return Over { exit, cgroup, cause, ladder, tried: false };
                         }
                         let mode = self.orders.borrow_and_update().map_or(order.mode, |order| order.mode);
                         let ladder = ladder.insert(Ladder::begin(mode, times, Instant::now()));
                         if let Some(step) = self.job.step {
                             ladder.tried_before(step);
+                        }
+                        // While the engine was starting it.
+                        if self.report.borrow().progress.host_killed_at.is_some() {
+                            ladder.killed_by_host();
                         }
                         // What is due now is due at once.
                         continue;
@@ -225,10 +232,12 @@ impl Supervisor<'_> {
             tokio::select! {
                 biased;
                 (exit, cgroup) = &mut over => {
+                    // Not counting what is only now on its way.
+                    let tried = ladder.as_ref().is_some_and(Ladder::has_tried);
                     if let Some(ladder) = &mut ladder {
                         self.take_silence(ladder, sending);
                     }
-                    return Over { exit, cgroup, cause, ladder };
+                    return Over { exit, cgroup, cause, ladder, tried };
                 }
                 sent = answered(&mut sending) => {
                     sending = None;
@@ -402,7 +411,7 @@ async fn over(
     job: &Job,
 ) -> (Option<Exit>, Cgroup) {
     let (engine, name) = (&worker.parts.engine, job.lease.worker());
-    let mut absences = 0;
+    let (mut absences, mut lived) = (0, false);
     loop {
         match engine.inspect(container).await {
             Ok(Status::Exited(exit)) => return (Some(exit), emptied(worker, container, report, name).await),
@@ -420,15 +429,22 @@ async fn over(
                 sleep(RETRY).await;
                 continue;
             }
-            Ok(Status::Created | Status::Alive) => {
+            Ok(status @ (Status::Created | Status::Alive)) => {
                 absences = 0;
+                lived |= status == Status::Alive;
                 report.send_if_modified(|report| report.trouble.take().is_some());
             }
         }
-        // Its answer says when to look, no more.
-        if let Err(error) = engine.wait(container).await {
-            tracing::debug!(%error, "waiting broke off");
-            sleep(Duration::from_millis(100)).await;
+        // Its answer says when to look, no more; but that one which had ended lives again is a thing to act on.
+        match engine.wait(container).await {
+            Ok(_) => {}
+            Err(engine::Error::Restarted) if lived => {
+                worker.roster.order(job.lease.run(), Order::new(StopMode::Force, Cause::Restarted));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "waiting broke off");
+                sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

@@ -104,17 +104,24 @@ impl Supervisor<'_> {
     /// life already, and kills it; which container that was comes second.
     async fn start(&self, cell: &Cell) -> (engine::Result<String>, Option<String>) {
         let engine = self.engine();
-        let mut killed = None;
+        let (mut killed, began) = (None, Instant::now());
         let mut starting = engine.start(cell);
         loop {
             tokio::select! {
                 started = &mut starting => return (started, killed),
                 () = sleep(RETRY) => {
-                    if self.order().is_some()
-                        && let Ok(Some(container)) = engine.find_by_host(&cell.gate_dir).await
-                    {
-                        if let Err(error) = engine.kill_by_host(&container).await {
-                            tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
+                    // A graceful stop has its own rungs as soon as the engine answers; one that hangs must not keep it waiting.
+                    let due = self.order().is_some_and(|order| {
+                        order.mode == StopMode::Force || began.elapsed() > engine::DEADLINE
+                    });
+                    if due && let Ok(Some(container)) = engine.find_by_host(&cell.gate_dir).await {
+                        match engine.kill_by_host(&container).await {
+                            Ok(()) => self.report.send_modify(|report| {
+                                report.progress.host_killed_at.get_or_insert_with(clock::now);
+                            }),
+                            Err(error) => {
+                                tracing::warn!(run = cell.run, %error, "what is being started can't be killed");
+                            }
                         }
                         killed = Some(container);
                     }
