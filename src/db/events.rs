@@ -96,8 +96,9 @@ impl Db {
                        returning id, usual_s),
                    kept as (
                        insert into events (run_id, seq, at, source, kind, cut, payload)
-                       select held.id, e.* from held, unnest($15::bigint[], $16::timestamptz[], $17::text[], $18::text[],
-                                                             $19::bigint[], $20::text[]) as e)
+                       select held.id, unnest($15::bigint[]), unnest($16::timestamptz[]), unnest($17::text[]),
+                              unnest($18::text[]), unnest($19::bigint[]), unnest($20::text[])
+                       from held)
                    select usual_s from held"#,
                 lease.run().0,
                 lease.worker(),
