@@ -71,7 +71,7 @@ select c.oid, c.oid::regclass::text as name, c.reltuples::bigint as about,
        substring(b.bound from 'TO \(''?(\d+)')::bigint as end_run
 from pg_inherits i join pg_class c on c.oid = i.inhrelid
      cross join lateral pg_get_expr(c.relpartbound, c.oid) as b (bound)
-where i.inhparent = 'events'::regclass;
+where i.inhparent = 'events'::regclass and b.bound is not null;
 
 -- What is kept no more. A run that lies in one of these has its row, its receipt and its numbers, and no transcript.
 create table dropped_events (

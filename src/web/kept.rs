@@ -13,6 +13,7 @@ use super::show::{Moment, count};
 use crate::clock;
 use crate::config::Keep;
 use crate::db::{Dropped, Kept, Part, Superuser};
+use crate::model::run::RunId;
 
 #[derive(Template)]
 #[template(path = "kept/index.html")]
@@ -34,6 +35,8 @@ struct Row {
     at: Option<Moment>,
     size: String,
     more: String,
+    /// The run that keeps it, because it isn't over.
+    lives: Option<RunId>,
 }
 
 /// The page.
@@ -94,7 +97,6 @@ fn rule(kept: &Kept, keep: &Keep, now: OffsetDateTime) -> Vec<(&'static str, Str
                 n => format!("{n} partitions, for runs from {} on", count(from)),
             },
         ),
-        ("Runs, receipts, figures, audit", "for ever".to_owned()),
     ]
 }
 
@@ -109,42 +111,39 @@ fn next(kept: &Kept, keep: &Keep, now: OffsetDateTime) -> String {
     let over = keep.bytes.map(|bytes| kept.bytes - bytes);
     let due = keep.days.zip(part.until).map(|(days, until)| until + time::Duration::days(days.into()));
     let when = match (over, due) {
-        (Some(over), _) if over > 0 => format!("now: there are {} too many", size(over)),
+        (Some(over), _) if over > 0 => format!("now: there is {} too much", size(over)),
         (_, Some(due)) if due > now => format!("not before {}", Moment::new(due, now).day()),
         (_, Some(_)) => "as soon as the last of them has been over for so long".to_owned(),
-        (Some(over), None) => format!("when {} more have come", size(-over)),
+        (Some(over), None) => format!("when {} more has come", size(-over)),
         (None, None) => "nothing ever does".to_owned(),
     };
-    format!("{}, {when}", runs(part.first, part.last))
+    format!("runs {}, {when}", range(part.first, part.last))
 }
 
 fn row(part: &Part, now: OffsetDateTime) -> Row {
-    let about =
-        part.about.map_or_else(|| "not looked at yet".to_owned(), |n| format!("about {} events", count(n)));
-    let state = match (part.lives, part.full) {
-        (_, false) => ", takes what comes".to_owned(),
-        (Some(run), true) => format!(", stays while run {run} lives"),
-        (None, true) => String::new(),
-    };
+    let about = part.about.filter(|n| part.full || *n > 0).map(|n| format!("about {} events", count(n)));
+    let state = (!part.full).then(|| "takes what comes".to_owned());
     Row {
-        runs: runs(part.first, part.last),
+        runs: range(part.first, part.last),
         at: part.since.map(|since| Moment::new(since, now)),
         size: size(part.bytes),
-        more: format!("{about}{state}"),
+        more: about.into_iter().chain(state).collect::<Vec<_>>().join(", "),
+        lives: part.lives.filter(|_| part.full),
     }
 }
 
 fn gone(dropped: &Dropped, now: OffsetDateTime) -> Row {
     Row {
-        runs: runs(dropped.first, dropped.last),
+        runs: range(dropped.first, dropped.last),
         at: Some(Moment::new(dropped.at, now)),
         size: size(dropped.bytes),
-        more: format!("they are kept {}", dropped.kept),
+        more: format!("kept {}", dropped.kept),
+        lives: None,
     }
 }
 
-fn runs(first: i64, last: i64) -> String {
-    format!("Runs {} to {}", count(first), count(last))
+fn range(first: i64, last: i64) -> String {
+    format!("{}–{}", count(first), count(last))
 }
 
 /// What a run's page says in place of its transcript when that was dropped.
@@ -163,6 +162,7 @@ fn size(bytes: i64) -> String {
         ..1000 => format!("{bytes} bytes"),
         1000..1_000_000 => format!("{:.0} kB", in_units(1e3)),
         1_000_000..1_000_000_000 => format!("{:.1} MB", in_units(1e6)),
+        _ if bytes % 1_000_000_000 == 0 => format!("{} GB", count(bytes / 1_000_000_000)),
         _ => format!("{:.1} GB", in_units(1e9)),
     }
 }
@@ -173,7 +173,7 @@ mod tests {
 
     fn part(first: i64, full: bool, lives: Option<i64>) -> Part {
         let since = Some(OffsetDateTime::UNIX_EPOCH);
-        let lives = lives.map(crate::model::run::RunId);
+        let lives = lives.map(RunId);
         Part { first, last: first + 9, about: Some(5), bytes: 10, since, until: since, lives, full }
     }
 
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        let sizes = [0, 999, 24_576, 1_500_000, 3_000_000_000].map(size);
-        assert_eq!(sizes, ["0 bytes", "999 bytes", "25 kB", "1.5 MB", "3.0 GB"]);
+        let sizes = [0, 999, 24_576, 1_500_000, 3_000_000_000, 1_250_000_000].map(size);
+        assert_eq!(sizes, ["0 bytes", "999 bytes", "25 kB", "1.5 MB", "3 GB", "1.2 GB"]);
     }
 
     #[test]
@@ -197,11 +197,11 @@ mod tests {
         let kept = kept(vec![part(10, true, Some(13)), part(20, true, None), part(30, false, None)]);
         for (days, gb, says) in [
             (None, None, "nothing ever does"),
-            (Some(30), None, "Runs 20 to 29, not before 1970-01-31"),
-            (Some(5), None, "Runs 20 to 29, as soon as the last of them has been over for so long"),
-            (None, Some(2), "Runs 20 to 29, now: there are 1.0 GB too many"),
-            (Some(30), Some(2), "Runs 20 to 29, now: there are 1.0 GB too many"),
-            (None, Some(4), "Runs 20 to 29, when 1.0 GB more have come"),
+            (Some(30), None, "runs 20–29, not before 1970-01-31"),
+            (Some(5), None, "runs 20–29, as soon as the last of them has been over for so long"),
+            (None, Some(2), "runs 20–29, now: there is 1 GB too much"),
+            (Some(30), Some(2), "runs 20–29, now: there is 1 GB too much"),
+            (None, Some(4), "runs 20–29, when 1 GB more has come"),
         ] {
             assert_eq!(next(&kept, &keep(days, gb), now), says);
         }

@@ -46,9 +46,10 @@ impl SeedPlan {
     }
 }
 
-/// A connection that fills the database.
+/// Two connections that fill the database: while one writes runs, the other writes the events of those before.
 pub struct Seed {
     connection: PgConnection,
+    beside: PgConnection,
 }
 
 impl Seed {
@@ -59,8 +60,11 @@ impl Seed {
     pub async fn connect(url: &str) -> Result<Self> {
         let options = url.parse::<PgConnectOptions>()?.application_name("signalbox seed");
         let options = options.log_statements(tracing::log::LevelFilter::Off);
-        match tokio::time::timeout(std::time::Duration::from_secs(2), options.connect()).await {
-            Ok(connected) => Ok(Self { connection: connected? }),
+        let both = async { tokio::try_join!(options.connect(), options.connect()) };
+        match tokio::time::timeout(std::time::Duration::from_secs(2), both).await {
+            Ok(connected) => {
+                connected.map(|(connection, beside)| Self { connection, beside }).map_err(Error::from)
+            }
             Err(_) => Err(Error::Unavailable("no connection within 2 s".into())),
         }
     }
@@ -79,26 +83,27 @@ impl Seed {
     /// # Errors
     /// Postgres's own words.
     pub async fn fill(&mut self, plan: SeedPlan, mut progress: impl FnMut(i64, i64)) -> Result<Option<i64>> {
-        let connection = &mut self.connection;
-        // Half the time goes into looking up the same few agents, users and workers again and again; they are there,
-        // the statements below have just read them. Only a superuser of Postgres may skip it; others wait a little.
-        drop(connection.execute("set session_replication_role = replica").await);
-        connection
-            .execute("set synchronous_commit = off; set work_mem = '256MB'; select setseed(0.42)")
-            .await?;
+        let (connection, beside) = (&mut self.connection, &mut self.beside);
+        for connection in [&mut *connection, &mut *beside] {
+            // Half the time goes into looking up the same few agents, users and workers again and again; they are there,
+            // the statements below have just read them. Only a superuser of Postgres may skip it; others wait a little.
+            drop(connection.execute("set session_replication_role = replica").await);
+            connection.execute("set synchronous_commit = off; set work_mem = '256MB'").await?;
+        }
+        connection.execute("select setseed(0.42)").await?;
         connection.execute(PEOPLE_AND_WORKERS).await?;
         let before = newest(connection).await?;
         share_out(connection, plan).await?;
-        let (mut first, mut events, mut written) = (1, 0, before);
-        while first <= plan.runs {
+        let (mut first, mut events, mut written, mut upto) = (1, 0, before, before);
+        while first <= plan.runs || written < upto {
             let last = plan.runs.min(first + CHUNK - 1);
-            sqlx::query(runs::RUNS).bind(first).bind(last).bind(plan.runs).execute(&mut *connection).await?;
-            connection.execute("select events_make_room()").await?;
-            let upto = newest(connection).await?;
-            let lines = sqlx::query(transcripts::EVENTS).bind(written).bind(upto);
-            events += lines.execute(&mut *connection).await?.rows_affected().cast_signed();
+            let (next, lines) = tokio::try_join!(
+                write_runs(connection, first, last, plan),
+                write_events(beside, written, upto)
+            )?;
+            events += lines;
             progress(last, events);
-            (first, written) = (last + 1, upto);
+            (first, written, upto) = (last + 1, upto, next);
         }
         connection.execute(runs::ALIVE).await?;
         connection.execute(AUDIT).await?;
@@ -112,6 +117,21 @@ impl Seed {
 /// The number of the newest run.
 async fn newest(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar("select coalesce(max(id), 0) from runs").fetch_one(connection).await?)
+}
+
+/// Writes runs, and makes room for their events; gives the number of the newest.
+async fn write_runs(connection: &mut PgConnection, first: i64, last: i64, plan: SeedPlan) -> Result<i64> {
+    if first <= last {
+        sqlx::query(runs::RUNS).bind(first).bind(last).bind(plan.runs).execute(&mut *connection).await?;
+        connection.execute("select events_make_room()").await?;
+    }
+    newest(connection).await
+}
+
+/// Writes the events of the runs after one, up to another; gives how many there were.
+async fn write_events(connection: &mut PgConnection, after: i64, upto: i64) -> Result<i64> {
+    let written = sqlx::query(transcripts::EVENTS).bind(after).bind(upto).execute(connection).await?;
+    Ok(written.rows_affected().cast_signed())
 }
 
 /// Says how many events each run has.
