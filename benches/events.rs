@@ -41,7 +41,7 @@ fn lines() -> Vec<String> {
         5 => format!("warning: unused variable: `n{n}`"),
         _ => format!(
             r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"toolu_{n:024}","content":"{}"}}]}}}}"#,
-            text.repeat(if n % 40 == 0 { 30 } else { 2 })
+            text.repeat(if n.is_multiple_of(40) { 30 } else { 2 })
         ),
     };
     (0..ROWS).map(line).collect()
