@@ -22,6 +22,7 @@ struct KeptPage {
     first: String,
     rest: String,
     rule: Vec<(&'static str, String)>,
+    comes: Vec<(&'static str, String)>,
     parts: Vec<Row>,
     /// How many partitions between the newest and the oldest aren't named.
     unnamed: i64,
@@ -57,7 +58,8 @@ fn page(frame: Frame, kept: Kept, keep: &Keep, now: OffsetDateTime) -> KeptPage 
         frame,
         first: format!("Transcripts take {}.", size(kept.bytes)),
         rest,
-        rule: rule(&kept, keep, now),
+        rule: rule(keep),
+        comes: comes(&kept, keep, now),
         parts: kept
             .parts
             .iter()
@@ -71,33 +73,24 @@ fn page(frame: Frame, kept: Kept, keep: &Keep, now: OffsetDateTime) -> KeptPage 
     }
 }
 
-fn rule(kept: &Kept, keep: &Keep, now: OffsetDateTime) -> Vec<(&'static str, String)> {
-    let ready = kept.parts.iter().filter(|part| part.since.is_none()).count();
-    let from = kept.parts.iter().find(|part| part.since.is_none()).map_or(0, |part| part.first);
-    vec![
-        (
-            "Kept",
-            match keep.days {
-                Some(1) => "for a day after their runs have ended".to_owned(),
-                Some(days) => format!("for {} days after their runs have ended", count(days.into())),
-                None => "for ever".to_owned(),
-            },
-        ),
-        (
-            "At most",
-            keep.bytes
-                .map_or_else(|| "as much as there is room for".to_owned(), |bytes| size(bytes) + " in all"),
-        ),
-        ("Next to go", next(kept, keep, now)),
-        (
-            "Ready",
-            match ready {
-                0 => "nothing is made ahead".to_owned(),
-                1 => format!("one partition, for runs from {} on", count(from)),
-                n => format!("{n} partitions, for runs from {} on", count(from)),
-            },
-        ),
-    ]
+fn rule(keep: &Keep) -> Vec<(&'static str, String)> {
+    let days = match keep.days {
+        Some(1) => "for a day after their runs have ended".to_owned(),
+        Some(days) => format!("for {} days after their runs have ended", count(days.into())),
+        None => "for ever".to_owned(),
+    };
+    let most = keep.bytes.map(|bytes| size(bytes) + " in all");
+    vec![("Kept", days), ("At most", most.unwrap_or_else(|| "as much as there is room for".to_owned()))]
+}
+
+fn comes(kept: &Kept, keep: &Keep, now: OffsetDateTime) -> Vec<(&'static str, String)> {
+    let ready: Vec<&Part> = kept.parts.iter().filter(|part| part.since.is_none()).collect();
+    let room = match ready.as_slice() {
+        [] => "nothing is made ahead".to_owned(),
+        [one] => format!("one partition, for runs from {} on", count(one.first)),
+        [first, ..] => format!("{} partitions, for runs from {} on", ready.len(), count(first.first)),
+    };
+    vec![("Next to go", next(kept, keep, now)), ("Ready", room)]
 }
 
 /// What goes next, and when.

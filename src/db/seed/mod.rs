@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Executor};
 use super::{Error, Result};
 
 /// Runs written by one statement, and then their events by another; some seconds of work, so that progress can be told.
-const CHUNK: i64 = 50_000;
+const CHUNK: i64 = 20_000;
 
 /// With fewer events than this for each run, the newest runs have all of them.
 const SPARSE: i64 = 8;
