@@ -37,6 +37,26 @@ pub struct Serve {
     pub origin: Option<Origin>,
     /// `SIGNALBOX_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// How long transcripts are kept.
+    pub keep: Keep,
+}
+
+/// How long the events of runs that have ended are kept, and how many runs lie together. What is past it goes a partition at
+/// a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// `SIGNALBOX_KEEP_EVENTS_DAYS`: how many days after their end; none means for ever.
+    pub days: Option<i32>,
+    /// `SIGNALBOX_KEEP_EVENTS_GB`: in bytes, how much they may take together; none means as much as there is room for.
+    pub bytes: Option<i64>,
+    /// `SIGNALBOX_EVENTS_PART_RUNS`: the events of how many runs lie together.
+    pub part_runs: i64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { days: None, bytes: None, part_runs: 10_000 }
+    }
 }
 
 /// Which container engine.
@@ -156,6 +176,9 @@ pub const VARIABLES: &[&str] = &[
     "SIGNALBOX_LISTEN",
     "SIGNALBOX_ORIGIN",
     "SIGNALBOX_TRUSTED_PROXIES",
+    "SIGNALBOX_KEEP_EVENTS_DAYS",
+    "SIGNALBOX_KEEP_EVENTS_GB",
+    "SIGNALBOX_EVENTS_PART_RUNS",
     "SIGNALBOX_WORKER",
     "SIGNALBOX_CAPACITY",
     "SIGNALBOX_WORK_DIR",
@@ -303,7 +326,29 @@ impl Serve {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no IP address"))).collect()
         })?;
-        Ok(Self { stores, listen, origin, trusted_proxies })
+        Ok(Self { stores, listen, origin, trusted_proxies, keep: Keep::from_env(env)? })
+    }
+}
+
+impl Keep {
+    fn from_env(env: &Env<'_>) -> Result<Self, Error> {
+        let number = |text: &str, range: std::ops::RangeInclusive<i64>| {
+            let fits = text.parse().ok().filter(|n| range.contains(n));
+            fits.ok_or_else(|| format!("{text:?} is no number from {} to {}", range.start(), range.end()))
+        };
+        let limit = |variable, most| {
+            env.parse(variable, "", |text| match text {
+                "" => Ok(None),
+                text => number(text, 1..=most).map(Some),
+            })
+        };
+        let days = limit("SIGNALBOX_KEEP_EVENTS_DAYS", 36_500)?;
+        Ok(Self {
+            days: days.and_then(|days| i32::try_from(days).ok()),
+            bytes: limit("SIGNALBOX_KEEP_EVENTS_GB", 1_000_000)?.map(|gb| gb * 1_000_000_000),
+            part_runs: env
+                .parse("SIGNALBOX_EVENTS_PART_RUNS", "10000", |text| number(text, 100..=1_000_000))?,
+        })
     }
 }
 
@@ -462,6 +507,9 @@ mod tests {
             ("SIGNALBOX_ORIGIN", "https://example.org/x"),
             ("SIGNALBOX_TRUSTED_PROXIES", "10.0.0.0/8"),
             ("SIGNALBOX_FLEET", "a b"),
+            ("SIGNALBOX_KEEP_EVENTS_DAYS", "0"),
+            ("SIGNALBOX_KEEP_EVENTS_GB", "lots"),
+            ("SIGNALBOX_EVENTS_PART_RUNS", "1"),
         ] {
             let text = serve_error(&[(variable, value)]);
             assert!(text.starts_with(&format!("{variable}: ")) && !text.contains('\n'), "{text}");
@@ -487,6 +535,22 @@ mod tests {
         with(&[("ANTHROPIC_API_KEY", "sk-x")], |env| {
             assert!(!Work::from_env(env, "host").unwrap().model_api.rehearsal);
         });
+    }
+
+    #[test]
+    fn transcripts_are_kept_for_ever_unless_somebody_says_how_long() {
+        let keep = |pairs: &[(&str, &str)]| {
+            let mut keep = Keep::default();
+            with(pairs, |env| keep = Serve::from_env(env).unwrap().keep);
+            keep
+        };
+        assert_eq!(keep(&[]), Keep { days: None, bytes: None, part_runs: 10_000 });
+        let said = [
+            ("SIGNALBOX_KEEP_EVENTS_DAYS", "30"),
+            ("SIGNALBOX_KEEP_EVENTS_GB", "50"),
+            ("SIGNALBOX_EVENTS_PART_RUNS", "500"),
+        ];
+        assert_eq!(keep(&said), Keep { days: Some(30), bytes: Some(50_000_000_000), part_runs: 500 });
     }
 
     #[test]

@@ -234,6 +234,17 @@ impl Sample {
     }
 }
 
+/// Ends the bench when a floor was another at the end than at the beginning: then the machine was busy with something else,
+/// and what was measured beside it can't be quoted.
+pub(crate) fn must_hold_still(floor: &Sample, name: &str) {
+    let (early, late) = floor.0.split_at(floor.0.len() / 2);
+    let ratio = Sample(late.to_vec()).median() / Sample(early.to_vec()).median();
+    assert!(
+        (0.8..1.25).contains(&ratio),
+        "{name} drifted to {ratio:.2} of itself: the machine is busy, nothing is reported"
+    );
+}
+
 /// Says what was measured.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");

@@ -13,7 +13,8 @@ pub(super) struct Args {
     /// How many runs.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=20_000_000))]
     runs: i64,
-    /// How many events in all; the newest runs have theirs first, older ones go without.
+    /// How many events in all. With fewer than eight for each run the newest have them; from a million on, one run has a
+    /// twentieth of them.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..=100_000_000), default_value_t = 0)]
     events: i64,
     /// Also when the database already holds runs.
@@ -39,13 +40,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             ));
         }
         let plan = SeedPlan { runs: args.runs, events: args.events };
-        seed.fill(plan, |made| say::aside(format_args!("{made} runs"))).await?;
+        let told = |runs, events| say::aside(format_args!("{runs} runs, {events} events"));
+        let largest = seed.fill(plan, told).await?;
         say::line(format_args!(
             "{} runs and {} events in {:.1} s.",
             args.runs,
             args.events,
             began.elapsed().as_secs_f64()
         ));
+        if let Some(largest) = largest {
+            say::line(format_args!("Run {largest} has {} of the events.", args.events / 20));
+        }
         Ok(())
     })
 }

@@ -34,6 +34,7 @@ async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failu
             .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
         origin: config.origin.unwrap_or_else(|| Origin::of_loopback(address)),
         trusted_proxies: config.trusted_proxies,
+        keep: config.keep,
     };
     tracing::info!(%address, origin = %site.origin, "serving");
     // The port is open: whoever connects from here on is answered as soon as the server takes it up.

@@ -54,19 +54,32 @@ impl Db {
     /// What it was in the middle of stays as it was when a stop was wished. Gives the longest that a call like the one it is
     /// in has taken, if that was over a minute.
     ///
+    /// Where no partition has been made for the run yet, it makes one, and stores them then.
+    ///
     /// # Errors
-    /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when the batch doesn't follow what is stored.
+    /// [`Error::Fenced`] when the lease is gone; [`Error::Conflict`] when the batch doesn't follow what is stored;
+    /// [`Error::NoRoom`] when the run's transcript has been dropped.
     pub async fn append(&self, lease: &Lease, batch: &Batch) -> Result<Option<Duration>> {
+        match self.append_where_there_is_room(lease, batch).await {
+            Err(Error::NoRoom) => {
+                self.make_room(None).await?;
+                self.append_where_there_is_room(lease, batch).await
+            }
+            done => done,
+        }
+    }
+
+    async fn append_where_there_is_room(&self, lease: &Lease, batch: &Batch) -> Result<Option<Duration>> {
         let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) else { return Ok(None) };
         let call = batch.activity.call();
         let lines_of = |source| batch.events.iter().filter(|event| event.source == source).count() as i64;
         let numbers = batch.numbers.clone().unwrap_or_default();
         let seqs: Vec<i64> = batch.events.iter().map(|event| event.seq).collect();
         let ats: Vec<_> = batch.events.iter().map(|event| event.at).collect();
-        let sources: Vec<String> = batch.events.iter().map(|event| event.source.word().to_owned()).collect();
-        let kinds: Vec<String> = batch.events.iter().map(|event| event.kind.word().to_owned()).collect();
+        let sources: Vec<&str> = batch.events.iter().map(|event| event.source.word()).collect();
+        let kinds: Vec<&str> = batch.events.iter().map(|event| event.kind.word()).collect();
         let cuts: Vec<i64> = batch.events.iter().map(|event| event.cut).collect();
-        let payloads: Vec<String> = batch.events.iter().map(|event| event.payload.clone()).collect();
+        let payloads: Vec<&str> = batch.events.iter().map(|event| event.payload.as_str()).collect();
         let done = within(
             sqlx::query!(
                 r#"with held as (
@@ -83,8 +96,9 @@ impl Db {
                        returning id, usual_s),
                    kept as (
                        insert into events (run_id, seq, at, source, kind, cut, payload)
-                       select held.id, e.* from held, unnest($15::bigint[], $16::timestamptz[], $17::text[], $18::text[],
-                                                             $19::bigint[], $20::text[]) as e)
+                       select held.id, unnest($15::bigint[]), unnest($16::timestamptz[]), unnest($17::text[]),
+                              unnest($18::text[]), unnest($19::bigint[]), unnest($20::text[])
+                       from held)
                    select usual_s from held"#,
                 lease.run().0,
                 lease.worker(),
@@ -102,10 +116,10 @@ impl Db {
                 batch.model,
                 &seqs,
                 &ats,
-                &sources,
-                &kinds,
+                &sources as &[&str],
+                &kinds as &[&str],
                 &cuts,
-                &payloads,
+                &payloads as &[&str],
                 first.at,
                 Json(&batch.activity) as _,
                 call.map(|call| call.tool.as_str()),

@@ -8,6 +8,7 @@ mod findings;
 mod fleet;
 mod handle;
 mod host_stop;
+mod kept;
 mod lease;
 mod metered;
 mod receipts;
@@ -33,6 +34,7 @@ pub use checkup::{Checkup, checkup};
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
+pub use kept::{Dropped, Kept, Part};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
 pub use receipts::Matches;
 pub use runs::{Started, Stopped};
@@ -82,6 +84,9 @@ pub enum Error {
     /// The lease is gone: its run is held under a newer fence, or by nobody.
     #[error("the lease on run {0} is gone")]
     Fenced(i64),
+    /// No partition takes these rows: none is made yet, or it was dropped.
+    #[error("no partition takes these events")]
+    NoRoom,
     /// Postgres doesn't answer, or not in time.
     #[error("Postgres doesn't answer: {0}")]
     Unavailable(String),
@@ -103,6 +108,8 @@ impl From<sqlx::Error> for Error {
             }
             E::Database(db) => match (db.constraint(), db.code().as_deref()) {
                 (Some("users_name"), Some("23505")) => Self::Taken("this name"),
+                // What a constraint refuses names it; a row that no partition takes is refused by none.
+                (None, Some("23514")) => Self::NoRoom,
                 (_, Some(code)) if is_worth_another_try(code) => Self::Unavailable(db.message().to_owned()),
                 _ => Self::Broken(error),
             },

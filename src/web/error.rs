@@ -68,7 +68,7 @@ impl From<db::Error> for Error {
             db::Error::Conflict(met) => Self::Conflict(met),
             db::Error::Taken(_) => Self::Conflict(error.to_string()),
             db::Error::Unavailable(_) => Self::Unavailable(error.to_string()),
-            db::Error::Fenced(_) | db::Error::Broken(_) | db::Error::Unreadable(_) => {
+            db::Error::Fenced(_) | db::Error::NoRoom | db::Error::Broken(_) | db::Error::Unreadable(_) => {
                 Self::Internal(error.into())
             }
         }

@@ -21,6 +21,7 @@ mod headers;
 mod health;
 mod hold;
 mod inert;
+mod kept;
 mod ladder;
 mod lamp;
 mod live;
@@ -31,6 +32,7 @@ mod patience;
 mod pick;
 mod receipt;
 mod refusal;
+mod retention;
 mod run;
 mod runs;
 mod server;
@@ -52,7 +54,7 @@ use actix_web::guard::{Any, Get, Guard, Head, Post};
 use actix_web::middleware::from_fn;
 use actix_web::web::{ServiceConfig, get, post, resource, scope, to};
 
-use crate::config::Origin;
+use crate::config::{Keep, Origin};
 use crate::db::Db;
 use crate::queue::Queue;
 
@@ -69,6 +71,8 @@ pub struct Site {
     pub origin: Origin,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// How long transcripts are kept.
+    pub keep: Keep,
 }
 
 /// Every route there is.
@@ -128,6 +132,7 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/workers/{name}/drain").route(post().to(hold::drain)))
                 .service(resource("/workers/{name}/undrain").route(post().to(hold::undrain)))
                 .service(resource("/health").route(get().to(health::index)))
+                .service(resource("/kept").route(get().to(kept::index)))
                 .service(resource("/agents").route(get().to(agents::index)))
                 .service(
                     resource("/agents/{name}/ladder")

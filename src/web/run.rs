@@ -9,6 +9,7 @@ use super::Site;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::glance::{Glance, Stuck, Within};
+use super::kept;
 use super::lamp::Lamp;
 use super::page::{self, Frame, Place, number};
 use super::receipt::Receipt;
@@ -85,7 +86,13 @@ pub(crate) async fn show(
     let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
     let now = clock::now();
     let last = events.last().map_or(0, |event| event.seq);
-    let talk = Transcript::new(&run, events, end, only.is_some(), now);
+    let mut talk = Transcript::new(&run, events, end, only.is_some(), now);
+    if talk.entries.is_empty()
+        && run.events > 0
+        && let Some(dropped) = site.db.dropped_events(&by, id).await?
+    {
+        talk.silence = kept::silence(&dropped, now).into();
+    }
     let follows = (asked.still.is_none() && talk.at_tail).then_some(last);
     page::show(&run_page(frame, run, talk, follows, now))
 }

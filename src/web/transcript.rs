@@ -1,5 +1,7 @@
 //! A run's transcript as a conversation.
 
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 
 use super::show::{self, Moment};
@@ -30,7 +32,7 @@ pub(crate) struct Transcript {
     /// Whether it is long enough to be jumped over.
     pub(crate) long: bool,
     /// What is said when there are no events.
-    pub(crate) silence: &'static str,
+    pub(crate) silence: Cow<'static, str>,
 }
 
 /// An event, or plain lines of one stream that came one after the other.
@@ -119,7 +121,8 @@ impl Transcript {
                 State::Queued => "It hasn’t started.",
                 State::Starting | State::Running => "Nothing said yet.",
                 State::Ended | State::Lost => "Nothing was said.",
-            },
+            }
+            .into(),
             entries,
         }
     }
@@ -138,7 +141,7 @@ impl Transcript {
             at_tail: true,
             with_prompt: false,
             long: last > LONG as i64,
-            silence: "",
+            silence: Cow::default(),
         }
     }
 }

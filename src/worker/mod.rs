@@ -17,6 +17,7 @@ mod pulse;
 mod pump;
 mod removal;
 mod reporter;
+mod room;
 mod roster;
 pub mod seat;
 mod starts;
@@ -199,6 +200,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         () = sweep::orphans(&worker) => {}
         () = survey::surveys(&worker) => {}
         () = survey::clearings(&worker) => {}
+        () = room::ahead(&worker) => {}
         () = leave.hand_over.cancelled() => {}
     }
     if leave.stop_runs.is_cancelled() || ousted.is_some() {

@@ -24,9 +24,10 @@ after(() => browser.close());
 let signedIn;
 
 /** Every page that there is, given a run. */
-export const pages = (run) => ['/', '/?state=failed', '/?pick=1', '/stops', '/stops/new?state=all', '/handle', '/handle/leave',
-  '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder',
-  '/agents/claude-code/patience', '/health', '/audit', '/account'];
+export const pages = (run) => ['/', '/?state=failed', '/?q=wide&agent=claude-code', '/?pick=1', '/?pick=1&last=day', '/stops',
+  '/stops/new?state=all', '/handle', '/handle/leave', '/hold', run, `${run}?at=2`, `${run}/find?q=e`, `${run}/again`,
+  `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder',
+  '/agents/claude-code/patience', '/health', '/kept', '/audit', '/account', '/account/bells', '/account/bells/rings'];
 
 /** A page without JavaScript, unless it is wanted; `complaints` gathers what the console and the network have to say. `unbound`
     lets a test put scripts of its own into it. */

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::introspection::IntrospectionTree;
 use actix_web::web::{Data, ServiceConfig, resource};
 use actix_web::{App, HttpResponse, HttpServer, test};
-use signalbox::config::Origin;
+use signalbox::config::{Keep, Origin};
 use signalbox::db::{Db, Role};
 use signalbox::model::run::NewRun;
 use signalbox::queue::Queue;
@@ -75,6 +75,7 @@ fn site() -> Site {
         queue: Queue::new("redis://127.0.0.1:1", "none").unwrap(),
         origin: Origin::parse("http://127.0.0.1:1").unwrap(),
         trusted_proxies: Vec::new(),
+        keep: Keep::default(),
     }
 }
 

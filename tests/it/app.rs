@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signalbox::config::Origin;
+use signalbox::config::{Keep, Origin};
 use signalbox::db::{Db, Role, SessionHash, Visitor};
 use signalbox::queue::Queue;
 use signalbox::web::{self, Site};
@@ -65,6 +65,8 @@ pub(crate) struct Wants {
     pub(crate) origin: Option<&'static str>,
     /// Proxies whose word counts.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
+    /// How long transcripts are kept; for ever unless it says.
+    pub(crate) keep: Keep,
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the stores are")]
@@ -154,6 +156,7 @@ impl TestApp {
                 .origin
                 .map_or_else(|| Origin::of_loopback(address), |it| Origin::parse(it).unwrap()),
             trusted_proxies: wants.trusted_proxies,
+            keep: wants.keep,
         };
         let shutdown = CancellationToken::new();
         let told = shutdown.clone();

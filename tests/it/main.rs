@@ -31,6 +31,7 @@ mod pages;
 mod places;
 mod protocol;
 mod receipt;
+mod retention;
 mod runs;
 mod sample;
 mod save;

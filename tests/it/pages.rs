@@ -174,6 +174,7 @@ async fn nothing_hostile_acts_on_any_page() {
         "/agents/claude-code/ladder",
         "/found",
         "/health",
+        "/kept",
         "/audit",
         "/account",
         "/stops",
