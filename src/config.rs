@@ -37,6 +37,8 @@ pub struct Serve {
     pub origin: Option<Origin>,
     /// `SIGNALBOX_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// `SIGNALBOX_METRICS_TOKEN`, or the contents of `SIGNALBOX_METRICS_TOKEN_FILE`: what scraping `/metrics` takes.
+    pub metrics_token: Option<SecretString>,
 }
 
 /// Which container engine.
@@ -156,6 +158,8 @@ pub const VARIABLES: &[&str] = &[
     "SIGNALBOX_LISTEN",
     "SIGNALBOX_ORIGIN",
     "SIGNALBOX_TRUSTED_PROXIES",
+    "SIGNALBOX_METRICS_TOKEN",
+    "SIGNALBOX_METRICS_TOKEN_FILE",
     "SIGNALBOX_WORKER",
     "SIGNALBOX_CAPACITY",
     "SIGNALBOX_WORK_DIR",
@@ -303,8 +307,24 @@ impl Serve {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no IP address"))).collect()
         })?;
-        Ok(Self { stores, listen, origin, trusted_proxies })
+        Ok(Self { stores, listen, origin, trusted_proxies, metrics_token: metrics_token(env)? })
     }
+}
+
+/// The shortest token that can't be guessed: 32 characters, 128 bits when they are hexadecimal.
+const TOKEN_MIN: usize = 32;
+
+fn metrics_token(env: &Env<'_>) -> Result<Option<SecretString>, Error> {
+    let variable = "SIGNALBOX_METRICS_TOKEN";
+    let Some(token) = env.secret(variable, "SIGNALBOX_METRICS_TOKEN_FILE")? else { return Ok(None) };
+    if token.len() < TOKEN_MIN || !token.bytes().all(|c| c.is_ascii_graphic()) {
+        let problem = format!(
+            "is shorter than {TOKEN_MIN} characters, or holds some that can't stand in a header; for example what \
+             `openssl rand -hex 32` prints"
+        );
+        return Err(Error { variable, problem });
+    }
+    Ok(Some(token.into()))
 }
 
 /// What can be done on a worker's host when everything else is dead.
@@ -468,6 +488,18 @@ mod tests {
         }
         let text = serve_error(&[("SIGNALBOX_LISTEN", "0.0.0.0:80")]);
         assert!(text.starts_with("SIGNALBOX_ORIGIN: ") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn a_metrics_token_that_could_be_guessed_is_refused() {
+        for short in ["Zq9", "0123456789abcdef0123456789abcde", "0123456789abcdef 0123456789abcdef"] {
+            let text = serve_error(&[("SIGNALBOX_METRICS_TOKEN", short)]);
+            assert!(text.starts_with("SIGNALBOX_METRICS_TOKEN: ") && !text.contains(short), "{text}");
+        }
+        with(&[("SIGNALBOX_METRICS_TOKEN", "0123456789abcdef0123456789abcdef")], |env| {
+            assert!(Serve::from_env(env).unwrap().metrics_token.is_some());
+        });
+        with(&[], |env| assert!(Serve::from_env(env).unwrap().metrics_token.is_none()));
     }
 
     #[test]

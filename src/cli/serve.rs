@@ -6,9 +6,9 @@ use secrecy::ExposeSecret;
 
 use super::{Failure, say};
 use crate::config::{self, Origin};
-use crate::db::{Db, Role};
+use crate::db::{Db, MetricsToken, Role};
 use crate::queue::Queue;
-use crate::{shutdown, telemetry, web};
+use crate::{host, shutdown, telemetry, web};
 
 /// Connections to Postgres. A page holds one for a few milliseconds.
 const POOL: u32 = 10;
@@ -34,6 +34,8 @@ async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failu
             .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
         origin: config.origin.unwrap_or_else(|| Origin::of_loopback(address)),
         trusted_proxies: config.trusted_proxies,
+        name: host::name().unwrap_or_else(|| "unnamed".to_owned()),
+        metrics: config.metrics_token.as_ref().map(MetricsToken::new),
     };
     tracing::info!(%address, origin = %site.origin, "serving");
     // The port is open: whoever connects from here on is answered as soon as the server takes it up.

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod errands;
+mod gauges;
 mod handle;
 mod inbox;
 pub mod ladder;
@@ -128,6 +129,8 @@ struct Worker {
     engine_down: Mutex<Option<String>>,
     /// Who the engine says that it is.
     engine_is: Mutex<Option<String>>,
+    /// What it measures and counts of itself.
+    gauges: gauges::Gauges,
     /// What has come of its starts.
     starts: starts::Starts,
     listing: listing::Listing,
@@ -165,6 +168,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         engine_is: Mutex::default(),
+        gauges: gauges::Gauges::default(),
         starts,
         listing: listing::Listing::default(),
         notices,

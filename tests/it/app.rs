@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signalbox::config::Origin;
-use signalbox::db::{Db, Role, SessionHash, Visitor};
+use signalbox::db::{Db, MetricsToken, Role, SessionHash, Visitor};
 use signalbox::queue::Queue;
 use signalbox::web::{self, Site};
 use sqlx::postgres::PgPoolOptions;
@@ -65,6 +65,8 @@ pub(crate) struct Wants {
     pub(crate) origin: Option<&'static str>,
     /// Proxies whose word counts.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
+    /// What scraping takes; otherwise nobody can.
+    pub(crate) metrics_token: Option<&'static str>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the stores are")]
@@ -154,6 +156,8 @@ impl TestApp {
                 .origin
                 .map_or_else(|| Origin::of_loopback(address), |it| Origin::parse(it).unwrap()),
             trusted_proxies: wants.trusted_proxies,
+            name: "it".to_owned(),
+            metrics: wants.metrics_token.map(|token| MetricsToken::new(&token.into())),
         };
         let shutdown = CancellationToken::new();
         let told = shutdown.clone();

@@ -25,6 +25,7 @@ mod lease;
 mod live;
 mod login;
 mod metered;
+mod metrics;
 mod model;
 mod notes;
 mod pages;

@@ -118,8 +118,11 @@ impl Supervisor<'_> {
                 db.end(lease, outcome, &reason, &evidence).await
             };
             match written.await {
-                Ok(()) => {
+                Ok(took_s) => {
                     tracing::info!(run = %lease.run(), %outcome, reason, "ended");
+                    if let Some(took_s) = took_s.filter(|_| outcome == Outcome::Terminated) {
+                        self.worker.gauges.stopped(took_s);
+                    }
                     self.worker.tell(Notice::Changed(lease.run()));
                     return;
                 }
