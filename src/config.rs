@@ -171,6 +171,7 @@ pub const VARIABLES: &[&str] = &[
     "ANTHROPIC_API_KEY_FILE",
     "ANTHROPIC_BASE_URL",
     "SIGNALBOX_LOG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
 /// The environment: a variable's value, if it is set and not empty.
@@ -233,6 +234,17 @@ pub fn env() -> Env<'static> {
 /// that actix-session has for every stale cookie, or strangers could fill the log.
 pub fn log_filter(env: &Env<'_>) -> String {
     env.get("SIGNALBOX_LOG").unwrap_or_else(|| "info,actix_session=error".to_owned())
+}
+
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`: where traces are sent, if anywhere.
+///
+/// # Errors
+/// When it makes no sense.
+pub fn collector(env: &Env<'_>) -> Result<Option<Url>, Error> {
+    let variable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let Some(url) = env.get(variable) else { return Ok(None) };
+    check_url(variable, &url, &["http", "https"])?;
+    Ok(Url::parse(&url).ok())
 }
 
 impl Stores {
@@ -488,6 +500,17 @@ mod tests {
         }
         let text = serve_error(&[("SIGNALBOX_LISTEN", "0.0.0.0:80")]);
         assert!(text.starts_with("SIGNALBOX_ORIGIN: ") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn traces_go_nowhere_unless_they_are_told_to() {
+        with(&[], |env| assert_eq!(collector(env), Ok(None)));
+        with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")], |env| {
+            assert_eq!(collector(env).unwrap().unwrap().port(), Some(4318));
+        });
+        with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318")], |env| {
+            assert!(collector(env).unwrap_err().to_string().starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "));
+        });
     }
 
     #[test]

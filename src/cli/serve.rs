@@ -16,11 +16,16 @@ const POOL: u32 = 10;
 pub(super) fn run() -> Result<(), Failure> {
     let env = config::env();
     let config = config::Serve::from_env(&env)?;
-    telemetry::start(&config::log_filter(&env))
-        .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LOG: {error}")))?;
+    let traces =
+        telemetry::start(&config::log_filter(&env), config::collector(&env)?.as_ref(), "signalbox-serve")
+            .map_err(|error| Failure::unusable(format_args!("{error:#}")))?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LISTEN: {}: {error}", config.listen)))?;
-    actix_web::rt::System::new().block_on(serve(config, listener))
+    let served = actix_web::rt::System::new().block_on(serve(config, listener));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    served
 }
 
 async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failure> {

@@ -7,8 +7,15 @@ use time::OffsetDateTime;
 
 use crate::clock;
 
-/// How long any part may take to answer. Asked one after the other, three of them leave a page enough of its 2 s.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a store may take for its sign of life.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(800);
+/// How long all that is asked for one page may take together; the rest of its 2 s is for the page.
+const TOGETHER: Duration = Duration::from_millis(1500);
+
+/// How long is left for what is asked for a page that was begun then.
+pub(crate) fn left(began: Instant) -> Duration {
+    TOGETHER.saturating_sub(began.elapsed())
+}
 
 /// An answer.
 pub(crate) struct Measured<T> {
@@ -29,14 +36,15 @@ impl<T> Measured<T> {
     }
 }
 
-/// Asks.
+/// Asks, for no longer than this.
 pub(crate) async fn measure<T, E: std::fmt::Display>(
+    patience: Duration,
     asking: impl Future<Output = Result<T, E>>,
 ) -> Measured<T> {
     let began = Instant::now();
-    let answer = match tokio::time::timeout(PATIENCE, asking).await {
+    let answer = match tokio::time::timeout(patience, asking).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} ms", PATIENCE.as_millis())),
+        Err(_) => Err(format!("no answer within {} ms", patience.as_millis())),
     };
     Measured { answer, at: clock::now(), took: began.elapsed() }
 }

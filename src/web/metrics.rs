@@ -3,6 +3,7 @@
 
 use std::fmt::{Display, Write};
 use std::future::{Ready, ready};
+use std::time::Instant;
 
 use actix_web::dev::Payload;
 use actix_web::guard::{Guard, GuardContext};
@@ -13,7 +14,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse};
 use super::Site;
 use super::counts::Counts;
 use super::error::{Error, Result};
-use super::measure::{Measured, measure};
+use super::measure::{Measured, PATIENCE, left, measure};
 use crate::db::{Figures, MetricsReader, MetricsToken, WorkerFigures};
 use crate::host;
 use crate::model::worker::StopTimes;
@@ -50,9 +51,14 @@ impl FromRequest for MetricsReader {
 
 /// The page. It comes when a store doesn't answer, too, and says so; what isn't known isn't there.
 pub(crate) async fn show(by: MetricsReader, site: Data<Site>, counts: Data<Counts>) -> Result<HttpResponse> {
-    let (postgres, redis) = tokio::join!(measure(site.db.ping()), measure(site.queue.ping()));
+    let began = Instant::now();
+    let (postgres, redis) =
+        tokio::join!(measure(PATIENCE, site.db.ping()), measure(PATIENCE, site.queue.ping()));
     let (figures, workers) = if postgres.answer.is_ok() {
-        tokio::join!(measure(site.db.figures(&by)), measure(site.db.worker_figures(&by)))
+        tokio::join!(
+            measure(left(began), site.db.figures(&by)),
+            measure(left(began), site.db.worker_figures(&by))
+        )
     } else {
         (Measured::not_asked("Postgres"), Measured::not_asked("Postgres"))
     };

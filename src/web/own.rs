@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Site;
 use super::counts::Counts;
-use super::measure::measure;
+use super::measure::{PATIENCE, measure};
 use crate::db::Sampled;
 use crate::{clock, host};
 
@@ -80,7 +80,8 @@ impl Own {
 
     /// Leaves one. A Postgres that doesn't answer leaves a gap, which is what it was.
     async fn sample(&self, site: &Site) {
-        let (postgres, redis) = tokio::join!(measure(site.db.ping()), measure(site.queue.ping()));
+        let (postgres, redis) =
+            tokio::join!(measure(PATIENCE, site.db.ping()), measure(PATIENCE, site.queue.ping()));
         let Some(postgres_ms) = postgres.took_ms() else { return };
         let redis_bytes = if redis.answer.is_ok() { site.queue.bytes().await.ok() } else { None };
         let used = self.used();

@@ -393,6 +393,7 @@ impl Worker {
     fn supervise(self: &Arc<Self>, job: Job, stop: Option<Wish>, asked: Instant) {
         let orders = self.roster.enter(job.lease(), asked);
         if let Some(wish) = stop {
+            self.roster.traced(job.lease().run(), None);
             self.roster.wish(job.lease().run(), wish);
         }
         let worker = Arc::clone(self);
@@ -409,6 +410,7 @@ impl Worker {
         self.heard();
         for run in held.iter().filter(|run| !run.lost) {
             if let Some(wish) = Wish::of(run) {
+                self.roster.traced(run.run, None);
                 self.roster.wish(run.run, wish);
             }
         }

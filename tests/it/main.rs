@@ -41,6 +41,7 @@ mod sick_engine;
 mod sse;
 mod stops;
 mod stuck;
+mod traces;
 mod wire;
 mod worker;
 mod workers;

@@ -40,12 +40,12 @@ fn names(page: &Answer) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_fleet_is_there_in_numbers() {
     let app = start(Wants::default()).await;
+    sample::worker(&app, "arm-1", 3).await;
     sample::run(&app, RUNNING).await;
     sample::run(&app, &[RUNNING, STOP].concat()).await;
     sample::run(&app, LOST).await;
     sample::run(&app, &[("asked_at", "now() - interval '90 s'")]).await;
     sample::run(&app, &sample::ended("'succeeded'")).await;
-    sample::worker(&app, "arm-1", 3).await;
     app.sql_do(
         "update workers set cpu = 0.25, memory_used = 3, memory_total = 8, engine_ms = 12, gate_calls = 7,
                             gate_usd = 1.5, stops = '{1,0,2,0,0,0,0,0,0,0,0,1}', stops_s = 400.5",
@@ -87,9 +87,9 @@ async fn the_fleet_is_there_in_numbers() {
 #[tokio::test]
 async fn nothing_that_is_anybodys_can_be_scraped() {
     let app = start(Wants::default()).await;
+    sample::worker(&app, "arm-1", 0).await;
     let columns = [RUNNING, &[("title", "'Secret-title'"), ("prompt", "'secret-prompt'")], STOP].concat();
     sample::run(&app, &columns).await;
-    sample::worker(&app, "arm-1", 0).await;
     let page = scrape(&app).await;
     for word in ["Secret-title", "secret-prompt", "enough", "ada", "claude-code", TOKEN] {
         assert!(!page.body.contains(word), "{word} in {}", page.body);

@@ -7,6 +7,7 @@ mod parts;
 mod plot;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -17,7 +18,7 @@ use super::Site;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::lamp::Sign;
-use super::measure::{Measured, measure};
+use super::measure::{Measured, PATIENCE, left, measure};
 use super::own::Own;
 use super::page::{Frame, Place, show};
 use super::show::{self, Moment};
@@ -62,13 +63,15 @@ pub(crate) fn page(frame: Frame, seen: Arc<Seen>) -> HealthPage {
 
 /// Asks each of them. What hangs on a store that doesn't answer isn't asked.
 async fn look(site: &Site, own: &Own, by: &Superuser, day: &mut Day) -> Seen {
-    let (postgres, redis) = tokio::join!(measure(site.db.ping()), measure(site.queue.ping()));
+    let began = Instant::now();
+    let (postgres, redis) =
+        tokio::join!(measure(PATIENCE, site.db.ping()), measure(PATIENCE, site.queue.ping()));
     let now = clock::now();
     let (depth, workers, history) = if postgres.answer.is_ok() {
         tokio::join!(
-            measure(site.db.queue_depth(by)),
-            measure(site.db.workers(by)),
-            measure(History::read(&site.db, by, day, now))
+            measure(left(began), site.db.queue_depth(by)),
+            measure(left(began), site.db.workers(by)),
+            measure(left(began), History::read(&site.db, by, day, now))
         )
     } else {
         let why = "not asked, since Postgres doesn’t answer";
@@ -76,7 +79,8 @@ async fn look(site: &Site, own: &Own, by: &Superuser, day: &mut Day) -> Seen {
     };
     let list = workers.answer.as_deref().unwrap_or_default();
     let waiting = if redis.answer.is_ok() {
-        join_all(list.iter().map(|worker| measure(site.queue.commands_waiting(&worker.name)))).await
+        join_all(list.iter().map(|worker| measure(left(began), site.queue.commands_waiting(&worker.name))))
+            .await
     } else {
         list.iter().map(|_| Measured::not_asked("Redis doesn’t answer")).collect()
     };
