@@ -27,13 +27,13 @@ grant insert on samples to signalbox_worker;
 
 -- What a worker measured of its host for its last heartbeat, and what it has counted since it started.
 alter table workers
-    add column cpu          real,
+    add column cpu          double precision,
     add column memory_used  bigint,
     add column memory_total bigint,
     add column disk_used    bigint,
     add column disk_total   bigint,
-    add column engine_ms    real,
-    add column lag_s        real,
+    add column engine_ms    double precision,
+    add column lag_s        double precision,
     add column gate_calls   bigint not null default 0,
     add column gate_usd     double precision not null default 0,
     add column stops        bigint[] not null default '{}',

@@ -11,7 +11,11 @@ use crate::model::worker::{Counts, Load, Room, StopTimes};
 #[derive(Clone)]
 pub struct MetricsToken([u8; 32]);
 
-/// Somebody who has shown that token. There is no other way to make one.
+/// Somebody who has shown that token. There is no other way to make one:
+///
+/// ```compile_fail
+/// let by = signalbox::db::MetricsReader(());
+/// ```
 #[derive(Debug, Clone)]
 pub struct MetricsReader(());
 
@@ -131,11 +135,11 @@ impl Db {
             capacity: row.capacity,
             holds: row.holds,
             load: Load {
-                cpu: row.cpu.map(f64::from),
+                cpu: row.cpu,
                 memory: room(row.memory_used, row.memory_total),
                 disk: room(row.disk_used, row.disk_total),
-                engine_ms: row.engine_ms.map(f64::from),
-                lag_s: row.lag_s.map(f64::from),
+                engine_ms: row.engine_ms,
+                lag_s: row.lag_s,
             },
             counts: Counts {
                 calls: row.gate_calls,

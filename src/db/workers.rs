@@ -57,13 +57,13 @@ struct WorkerRow {
     claude: Option<String>,
     rehearsal: bool,
     capacity: i32,
-    cpu: Option<f32>,
+    cpu: Option<f64>,
     memory_used: Option<i64>,
     memory_total: Option<i64>,
     disk_used: Option<i64>,
     disk_total: Option<i64>,
-    engine_ms: Option<f32>,
-    lag_s: Option<f32>,
+    engine_ms: Option<f64>,
+    lag_s: Option<f64>,
     started_at: OffsetDateTime,
     heard_at: OffsetDateTime,
     silent_s: f64,
@@ -90,11 +90,11 @@ impl From<WorkerRow> for Worker {
                 rehearsal: row.rehearsal,
                 capacity: row.capacity,
                 load: Load {
-                    cpu: row.cpu.map(f64::from),
+                    cpu: row.cpu,
                     memory: room(row.memory_used, row.memory_total),
                     disk: room(row.disk_used, row.disk_total),
-                    engine_ms: row.engine_ms.map(f64::from),
-                    lag_s: row.lag_s.map(f64::from),
+                    engine_ms: row.engine_ms,
+                    lag_s: row.lag_s,
                 },
                 // Read by nobody but those who scrape.
                 counts: Counts::default(),
@@ -127,8 +127,8 @@ impl Db {
                      insert into workers as w (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed,
                                                claude, rehearsal, capacity, seat, cpu, memory_used, memory_total, disk_used,
                                                disk_total, engine_ms, lag_s, gate_calls, gate_usd, stops, stops_s)
-                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, $14::float8, $15, $16, $17, $18,
-                             $19::float8, $20::float8, $21, $22, $23, $24)
+                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18,
+                             $19, $20, $21, $22, $23, $24)
                      on conflict (name) do update set
                          version = excluded.version, arch = excluded.arch, page_size = excluded.page_size,
                          kernel = excluded.kernel, engine = excluded.engine, engine_ok = excluded.engine_ok,
@@ -145,10 +145,10 @@ impl Db {
                      returning w.name),
                    sampled as (
                      insert into samples (minute, part, took_ms, bytes, cpu, disk, amount, age_s)
-                     select date_trunc('minute', now()), 'worker ' || name, $19::float8, $15, $14::float8,
+                     select date_trunc('minute', now()), 'worker ' || name, $19, $15, $14,
                             $17::float8 / nullif($18, 0),
                             (select count(*) from runs where worker = $1 and state in ('starting', 'running')),
-                            $20::float8
+                            $20
                      from heard on conflict do nothing)
                    select exists (select from heard) as "heard!""#,
                 worker,

@@ -175,7 +175,7 @@ impl Page {
                 "Since a worker's last heartbeat; they come every 5 s.",
             ),
             workers,
-            |worker| Some(worker.silent_s),
+            |worker| Some(worker.silent_s.max(0.0)),
         );
         self.each(
             (

@@ -1,16 +1,32 @@
 //! What a worker measures of its host and counts of itself, for its heartbeats.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::host::{self, Spent};
 use crate::model::metered::Metered;
 use crate::model::worker::{Counts, Load, Room};
 
+/// How long a disk may take to say how full it is: one that hangs shall not silence its worker.
+const DISK_WITHIN: Duration = Duration::from_millis(300);
+
 /// What is kept between two heartbeats.
-#[derive(Default)]
-pub(super) struct Gauges(Mutex<Kept>);
+pub(super) struct Gauges {
+    kept: Mutex<Kept>,
+    /// Whoever asks the disk holds it; a disk that hangs isn't asked again.
+    disk: Arc<Semaphore>,
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), disk: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -21,7 +37,7 @@ struct Kept {
 
 impl Gauges {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lines have just been stored, the first of which was printed so long ago.
@@ -48,9 +64,9 @@ impl Gauges {
     }
 
     /// What there is to bear now; `engine` is how long the engine took to answer, if it did.
-    pub(super) fn load(&self, folder: &Path, engine: Option<Duration>) -> Load {
+    pub(super) async fn load(&self, folder: &Path, engine: Option<Duration>) -> Load {
         let room = |(used, total)| Room { used, total };
-        let (memory, disk) = (host::memory().map(room), host::disk(folder).map(room));
+        let (memory, disk) = (host::memory().map(room), self.disk(folder).await.map(room));
         let processors = host::processors();
         let mut kept = self.kept();
         let before = std::mem::replace(&mut kept.processors, processors);
@@ -64,18 +80,41 @@ impl Gauges {
     }
 }
 
+impl Gauges {
+    async fn disk(&self, folder: &Path) -> Option<host::Room> {
+        let turn = Arc::clone(&self.disk).try_acquire_owned().ok()?;
+        let folder = folder.to_owned();
+        let asked = spawn_blocking(move || {
+            let _turn = turn;
+            host::disk(&folder)
+        });
+        timeout(DISK_WITHIN, asked).await.ok()?.ok()?
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_worst_lag_is_told_once() {
+    #[tokio::test]
+    async fn the_worst_lag_is_told_once() {
         let gauges = Gauges::default();
         gauges.stored(Duration::from_millis(30));
         gauges.stored(Duration::from_millis(250));
         gauges.stored(Duration::from_millis(20));
-        let lag = || gauges.load(Path::new("/"), None).lag_s;
-        assert_eq!((lag(), lag()), (Some(0.25), None));
+        let load = gauges.load(Path::new("/"), None).await;
+        assert_eq!(load.lag_s, Some(0.25));
+        assert_eq!(gauges.load(Path::new("/"), None).await.lag_s, None);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_unknown_and_asked_once() {
+        let gauges = Gauges::default();
+        assert!(gauges.load(Path::new("/"), None).await.disk.is_some());
+        let hangs = Arc::clone(&gauges.disk).try_acquire_owned().unwrap();
+        assert_eq!(gauges.load(Path::new("/"), None).await.disk, None);
+        drop(hangs);
+        assert!(gauges.load(Path::new("/"), None).await.disk.is_some());
     }
 
     #[test]

@@ -45,7 +45,7 @@ async fn with_engine(worker: &Worker, host: &HostFacts) -> HostFacts {
     let mut facts = host.clone();
     let asked = Instant::now();
     let about = worker.parts.engine.about().await;
-    facts.load = worker.gauges.load(&worker.dir(), about.is_ok().then(|| asked.elapsed()));
+    facts.load = worker.gauges.load(&worker.dir(), about.is_ok().then(|| asked.elapsed())).await;
     facts.counts = worker.gauges.counts();
     match about {
         Ok(about) => {

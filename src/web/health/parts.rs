@@ -44,6 +44,11 @@ impl Fact {
     fn new(name: &'static str, value: impl Into<String>) -> Self {
         Self { name, value: value.into(), ago: None, plots: Vec::new() }
     }
+
+    /// Whether nothing is known of it at all.
+    pub(super) fn is_bare(&self) -> bool {
+        self.plots.iter().all(|plot| plot.line.is_empty())
+    }
 }
 
 impl Part {
