@@ -27,7 +27,7 @@ pub(crate) struct Measured<T> {
 impl<T> Measured<T> {
     /// How long the answer took, in milliseconds; none when there was none.
     pub(crate) fn took_ms(&self) -> Option<f64> {
-        self.answer.is_ok().then(|| self.took.as_secs_f64() * 1000.0)
+        self.answer.is_ok().then_some(self.took.as_secs_f64() * 1000.0)
     }
 
     /// It wasn't asked, since what it hangs on doesn't answer.

@@ -138,7 +138,7 @@ impl Plot {
         let highest = known().max_by(|a, b| a.1.total_cmp(&b.1));
         let lowest = known().min_by(|a, b| a.1.total_cmp(&b.1));
         let (Some(highest), Some(lowest), Some(first), Some(latest)) =
-            (highest, lowest, known().next(), known().last())
+            (highest, lowest, known().next(), known().next_back())
         else {
             let title = format!("{name}, last {}: no data yet.", span.word());
             return Self { span, title, line: String::new(), width: count - 1, highest: String::new() };
