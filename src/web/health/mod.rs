@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     well: bool,
     first: String,
     rest: String,
+    /// Whether there is anything to draw.
+    drawn: bool,
     at: Moment,
 }
 
@@ -97,7 +99,8 @@ async fn look(site: &Site, own: &Own, by: &Superuser, day: &mut Day) -> Seen {
     parts.extend(made.workers(list, &waiting));
     let troubles = troubles(&parts, depth.answer.as_ref().ok(), workers.answer.as_deref().ok());
     let (first, rest) = sentence(&troubles, list);
-    Seen { well: troubles.is_empty(), first, rest, parts, at: Moment::new(now, now) }
+    let drawn = made.history.is_ok();
+    Seen { well: troubles.is_empty(), first, rest, parts, drawn, at: Moment::new(now, now) }
 }
 
 /// What a human should know, worst first.
