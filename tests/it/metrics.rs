@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use signalbox::model::run::StopMode;
+
 use crate::app::{Answer, Request, TestApp, Wants, hung_server};
+use crate::fleet::{Fleet, until};
 use crate::sample::{self, LOST, RUNNING, STOP};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -82,6 +85,37 @@ async fn the_fleet_is_there_in_numbers() {
     // What was never measured isn't there.
     assert_eq!(value(&page, "signalbox_worker_disk_bytes{worker=\"arm-1\"}"), None);
     assert_eq!(value(&page, "signalbox_event_lag_seconds{worker=\"arm-1\"}"), None);
+}
+
+#[tokio::test]
+async fn a_stop_that_is_proven_is_among_the_times_and_a_run_that_ended_by_itself_is_not() {
+    let fleet = Fleet::with(Wants { metrics_token: Some(TOKEN), ..Wants::default() }).await;
+    let _worker = fleet.worker("w1").await;
+    let (stopped, ends) = (fleet.start("x").await, fleet.start("y").await);
+    for run in [stopped, ends] {
+        fleet.until_running(run).await;
+    }
+    fleet.engine.exit(ends.0, 0);
+    fleet.until_over(ends).await;
+    fleet.stop(stopped, StopMode::Force).await;
+    fleet.until_over(stopped).await;
+    let of = |page: &Answer, name: &str| {
+        let value = value(page, &format!("signalbox_{name}{{worker=\"w1\"}}"));
+        value.map(|text| text.parse::<f64>().unwrap())
+    };
+    // With its next heartbeat; processors are known from the second one on.
+    let told = async || {
+        let page = scrape(&fleet.app).await;
+        of(&page, "stop_seconds_count").is_some_and(|count| count > 0.0)
+            && of(&page, "worker_cpu_ratio").is_some()
+    };
+    until("told", told).await;
+    let page = scrape(&fleet.app).await;
+    assert_eq!(of(&page, "stop_seconds_count"), Some(1.0));
+    let took_s = of(&page, "stop_seconds_sum").unwrap();
+    assert!(0.0 < took_s && took_s < 20.0, "{took_s}");
+    assert!(of(&page, "worker_memory_bytes") > of(&page, "worker_memory_used_bytes"));
+    assert!(of(&page, "worker_disk_bytes") > Some(0.0));
 }
 
 #[tokio::test]
