@@ -25,6 +25,7 @@ bench: ## measures what the README quotes, beside its floors
 	@deploy/dev/with-stores cargo bench --quiet --bench pages
 	@deploy/dev/with-stores cargo bench --quiet --bench live
 	@deploy/dev/with-stores cargo bench --quiet --bench events
+	@deploy/dev/with-stores cargo bench --quiet --bench health
 	@deploy/dev/with-stores --engine cargo bench --quiet --bench terminate
 	@deploy/dev/with-stores benches/peers/run
 

@@ -39,6 +39,8 @@ pub struct Serve {
     pub trusted_proxies: Vec<IpAddr>,
     /// How long transcripts are kept.
     pub keep: Keep,
+    /// `SIGNALBOX_METRICS_TOKEN`, or the contents of `SIGNALBOX_METRICS_TOKEN_FILE`: what scraping `/metrics` takes.
+    pub metrics_token: Option<SecretString>,
 }
 
 /// How long the events of runs that have ended are kept, and how many runs lie together. What is past it goes a partition at
@@ -179,6 +181,8 @@ pub const VARIABLES: &[&str] = &[
     "SIGNALBOX_KEEP_EVENTS_DAYS",
     "SIGNALBOX_KEEP_EVENTS_GB",
     "SIGNALBOX_EVENTS_PART_RUNS",
+    "SIGNALBOX_METRICS_TOKEN",
+    "SIGNALBOX_METRICS_TOKEN_FILE",
     "SIGNALBOX_WORKER",
     "SIGNALBOX_CAPACITY",
     "SIGNALBOX_WORK_DIR",
@@ -190,6 +194,7 @@ pub const VARIABLES: &[&str] = &[
     "ANTHROPIC_API_KEY_FILE",
     "ANTHROPIC_BASE_URL",
     "SIGNALBOX_LOG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
 /// The environment: a variable's value, if it is set and not empty.
@@ -252,6 +257,17 @@ pub fn env() -> Env<'static> {
 /// that actix-session has for every stale cookie, or strangers could fill the log.
 pub fn log_filter(env: &Env<'_>) -> String {
     env.get("SIGNALBOX_LOG").unwrap_or_else(|| "info,actix_session=error".to_owned())
+}
+
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`: where traces are sent, if anywhere.
+///
+/// # Errors
+/// When it makes no sense.
+pub fn collector(env: &Env<'_>) -> Result<Option<Url>, Error> {
+    let variable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let Some(url) = env.get(variable) else { return Ok(None) };
+    check_url(variable, &url, &["http", "https"])?;
+    Ok(Url::parse(&url).ok())
 }
 
 impl Stores {
@@ -326,7 +342,8 @@ impl Serve {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no IP address"))).collect()
         })?;
-        Ok(Self { stores, listen, origin, trusted_proxies, keep: Keep::from_env(env)? })
+        let (keep, metrics_token) = (Keep::from_env(env)?, metrics_token(env)?);
+        Ok(Self { stores, listen, origin, trusted_proxies, keep, metrics_token })
     }
 }
 
@@ -350,6 +367,22 @@ impl Keep {
                 .parse("SIGNALBOX_EVENTS_PART_RUNS", "10000", |text| number(text, 100..=1_000_000))?,
         })
     }
+}
+
+/// The shortest token that can't be guessed: 32 characters, 128 bits when they are hexadecimal.
+const TOKEN_MIN: usize = 32;
+
+fn metrics_token(env: &Env<'_>) -> Result<Option<SecretString>, Error> {
+    let variable = "SIGNALBOX_METRICS_TOKEN";
+    let Some(token) = env.secret(variable, "SIGNALBOX_METRICS_TOKEN_FILE")? else { return Ok(None) };
+    if token.len() < TOKEN_MIN || !token.bytes().all(|c| c.is_ascii_graphic()) {
+        let problem = format!(
+            "is shorter than {TOKEN_MIN} characters, or holds some that can't stand in a header; for example what \
+             `openssl rand -hex 32` prints"
+        );
+        return Err(Error { variable, problem });
+    }
+    Ok(Some(token.into()))
 }
 
 /// What can be done on a worker's host when everything else is dead.
@@ -516,6 +549,29 @@ mod tests {
         }
         let text = serve_error(&[("SIGNALBOX_LISTEN", "0.0.0.0:80")]);
         assert!(text.starts_with("SIGNALBOX_ORIGIN: ") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn traces_go_nowhere_unless_they_are_told_to() {
+        with(&[], |env| assert_eq!(collector(env), Ok(None)));
+        with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")], |env| {
+            assert_eq!(collector(env).unwrap().unwrap().port(), Some(4318));
+        });
+        with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318")], |env| {
+            assert!(collector(env).unwrap_err().to_string().starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "));
+        });
+    }
+
+    #[test]
+    fn a_metrics_token_that_could_be_guessed_is_refused() {
+        for short in ["Zq9", "0123456789abcdef0123456789abcde", "0123456789abcdef 0123456789abcdef"] {
+            let text = serve_error(&[("SIGNALBOX_METRICS_TOKEN", short)]);
+            assert!(text.starts_with("SIGNALBOX_METRICS_TOKEN: ") && !text.contains(short), "{text}");
+        }
+        with(&[("SIGNALBOX_METRICS_TOKEN", "0123456789abcdef0123456789abcdef")], |env| {
+            assert!(Serve::from_env(env).unwrap().metrics_token.is_some());
+        });
+        with(&[], |env| assert!(Serve::from_env(env).unwrap().metrics_token.is_none()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! main → cli → web ────┐
 //!         └─→ worker ─┼→ db → model        arrows are the only allowed `use crate::…`
 //!             │       └→ queue → model     web and worker never name each other
-//!             └→ engine, gate              config, telemetry, shutdown, clock, password: leaves
+//!             └→ engine, gate              config, telemetry, shutdown, clock, host, password: leaves
 //! ```
 //!
 //! Web and worker meet only in Postgres (the truth) and Redis (the nudge). Only the worker touches a
@@ -16,6 +16,7 @@ pub mod config;
 pub mod db;
 pub mod engine;
 pub mod gate;
+pub mod host;
 pub mod incognito;
 pub mod model;
 pub mod password;

@@ -6,9 +6,9 @@ use secrecy::ExposeSecret;
 
 use super::{Failure, say};
 use crate::config::{self, Origin};
-use crate::db::{Db, Role};
+use crate::db::{Db, MetricsToken, Role};
 use crate::queue::Queue;
-use crate::{shutdown, telemetry, web};
+use crate::{host, shutdown, telemetry, web};
 
 /// Connections to Postgres. A page holds one for a few milliseconds.
 const POOL: u32 = 10;
@@ -16,11 +16,16 @@ const POOL: u32 = 10;
 pub(super) fn run() -> Result<(), Failure> {
     let env = config::env();
     let config = config::Serve::from_env(&env)?;
-    telemetry::start(&config::log_filter(&env))
-        .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LOG: {error}")))?;
+    let traces =
+        telemetry::start(&config::log_filter(&env), config::collector(&env)?.as_ref(), "signalbox-serve")
+            .map_err(|error| Failure::unusable(format_args!("{error:#}")))?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LISTEN: {}: {error}", config.listen)))?;
-    actix_web::rt::System::new().block_on(serve(config, listener))
+    let served = actix_web::rt::System::new().block_on(serve(config, listener));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    served
 }
 
 async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failure> {
@@ -35,6 +40,8 @@ async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failu
         origin: config.origin.unwrap_or_else(|| Origin::of_loopback(address)),
         trusted_proxies: config.trusted_proxies,
         keep: config.keep,
+        name: host::name().unwrap_or_else(|| "unnamed".to_owned()),
+        metrics: config.metrics_token.as_ref().map(MetricsToken::new),
     };
     tracing::info!(%address, origin = %site.origin, "serving");
     // The port is open: whoever connects from here on is answered as soon as the server takes it up.

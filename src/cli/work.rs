@@ -20,9 +20,14 @@ const POOL: u32 = 10;
 pub(super) fn run() -> Result<(), Failure> {
     let env = config::env();
     let settings = config::Work::from_env(&env, &hostname())?;
-    telemetry::start(&config::log_filter(&env))
-        .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LOG: {error}")))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(settings))
+    let traces =
+        telemetry::start(&config::log_filter(&env), config::collector(&env)?.as_ref(), "signalbox-work")
+            .map_err(|error| Failure::unusable(format_args!("{error:#}")))?;
+    let worked = tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(settings));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    worked
 }
 
 async fn work(settings: config::Work) -> Result<(), Failure> {

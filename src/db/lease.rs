@@ -568,7 +568,8 @@ impl Db {
 
     /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
     /// that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
-    /// Ending it twice with the same fence is fine.
+    /// Ending it twice with the same fence is fine. Says how many seconds ago the first wish to stop it was written, by
+    /// Postgres's clock alone; none when nobody had wished it, or it was ended before.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the lease is gone.
@@ -578,7 +579,7 @@ impl Db {
         outcome: Outcome,
         reason: &str,
         evidence: &Evidence,
-    ) -> Result<()> {
+    ) -> Result<Option<f64>> {
         let done = within(
             sqlx::query!(
                 r#"with over as (
@@ -586,13 +587,15 @@ impl Db {
                            confirmed_at = $8, ended_at = now(), container = coalesce($9, container), cgroup = $10,
                            trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
                        where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
-                       returning id, worker, wish, end_step, reason),
+                       returning id, worker, wish, end_step, reason, wish_at),
                    noted as (
                        insert into audit (who, what, run_id, detail, once)
                        select 'worker ' || worker, 'stopped by itself', id, reason, 'stopped by itself ' || id from over
                        where wish = 'run' and end_step in ('sigint', 'sigterm', 'sigkill', 'host_kill')
                        on conflict do nothing)
-                   select id from over"#,
+                   select extract(epoch from now() - least(
+                              wish_at, (select min(at) from earlier_wishes where run_id = over.id)))::float8 as took_s
+                   from over"#,
                 lease.run.0,
                 lease.worker,
                 lease.fence,
@@ -607,8 +610,8 @@ impl Db {
             .fetch_optional(&self.pool),
         )
         .await?;
-        if done.is_some() {
-            return Ok(());
+        if let Some(done) = done {
+            return Ok(done.took_s);
         }
         let met = within(
             sqlx::query!(
@@ -620,7 +623,7 @@ impl Db {
             .fetch_optional(&self.pool),
         )
         .await?;
-        self.held(lease, u64::from(met.is_some())).await
+        self.held(lease, u64::from(met.is_some())).await.map(|()| None)
     }
 
     /// Settles a lost run: the worker that held it is back and the engine has confirmed that its container is gone.

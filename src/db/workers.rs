@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Db, Error, Result, Superuser, within};
-use crate::model::worker::{Drained, HostFacts, Worker};
+use crate::model::worker::{Counts, Drained, HostFacts, Load, Room, Worker};
 
 /// How much waits for a worker.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +57,13 @@ struct WorkerRow {
     claude: Option<String>,
     rehearsal: bool,
     capacity: i32,
+    cpu: Option<f64>,
+    memory_used: Option<i64>,
+    memory_total: Option<i64>,
+    disk_used: Option<i64>,
+    disk_total: Option<i64>,
+    engine_ms: Option<f64>,
+    lag_s: Option<f64>,
     started_at: OffsetDateTime,
     heard_at: OffsetDateTime,
     silent_s: f64,
@@ -68,6 +75,7 @@ struct WorkerRow {
 
 impl From<WorkerRow> for Worker {
     fn from(row: WorkerRow) -> Self {
+        let room = |used: Option<i64>, total: Option<i64>| Some(Room { used: used?, total: total? });
         Self {
             name: row.name,
             facts: HostFacts {
@@ -81,6 +89,15 @@ impl From<WorkerRow> for Worker {
                 claude: row.claude,
                 rehearsal: row.rehearsal,
                 capacity: row.capacity,
+                load: Load {
+                    cpu: row.cpu,
+                    memory: room(row.memory_used, row.memory_total),
+                    disk: room(row.disk_used, row.disk_total),
+                    engine_ms: row.engine_ms,
+                    lag_s: row.lag_s,
+                },
+                // Read by nobody but those who scrape.
+                counts: Counts::default(),
             },
             started_at: row.started_at,
             heard_at: row.heard_at,
@@ -97,24 +114,43 @@ impl From<WorkerRow> for Worker {
 
 impl Db {
     /// A worker's heartbeat, with what it found on its host. `fresh` marks its start. A name belongs to the seat that it was
-    /// last heard from; another takes it by a fresh start, and only after 30 s of silence, a whole lease.
+    /// last heard from; another takes it by a fresh start, and only after 30 s of silence, a whole lease. The first heartbeat
+    /// of a minute leaves a sample too.
     ///
     /// # Errors
     /// [`Error::Taken`] when the name is another seat's; else [`Error::Unavailable`].
     pub async fn heartbeat(&self, worker: &str, seat: &str, facts: &HostFacts, fresh: bool) -> Result<()> {
+        let (load, counts) = (&facts.load, &facts.counts);
         let heard = within(
-            sqlx::query!(
-                "insert into workers as w (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed,
-                                           claude, rehearsal, capacity, seat)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13)
-                 on conflict (name) do update set
-                     version = excluded.version, arch = excluded.arch, page_size = excluded.page_size,
-                     kernel = excluded.kernel, engine = excluded.engine, engine_ok = excluded.engine_ok,
-                     sandboxed = excluded.sandboxed, claude = excluded.claude, rehearsal = excluded.rehearsal,
-                     capacity = excluded.capacity, heard_at = now(),
-                     started_at = case when $12 then now() else w.started_at end, seat = excluded.seat
-                 where w.seat is null or w.seat = excluded.seat
-                    or ($12 and w.heard_at < now() - interval '30 s')",
+            sqlx::query_scalar!(
+                r#"with heard as (
+                     insert into workers as w (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed,
+                                               claude, rehearsal, capacity, seat, cpu, memory_used, memory_total, disk_used,
+                                               disk_total, engine_ms, lag_s, gate_calls, gate_usd, stops, stops_s)
+                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18,
+                             $19, $20, $21, $22, $23, $24)
+                     on conflict (name) do update set
+                         version = excluded.version, arch = excluded.arch, page_size = excluded.page_size,
+                         kernel = excluded.kernel, engine = excluded.engine, engine_ok = excluded.engine_ok,
+                         sandboxed = excluded.sandboxed, claude = excluded.claude, rehearsal = excluded.rehearsal,
+                         capacity = excluded.capacity, heard_at = now(),
+                         started_at = case when $12 then now() else w.started_at end, seat = excluded.seat,
+                         cpu = excluded.cpu, memory_used = excluded.memory_used,
+                         memory_total = excluded.memory_total, disk_used = excluded.disk_used,
+                         disk_total = excluded.disk_total, engine_ms = excluded.engine_ms, lag_s = excluded.lag_s,
+                         gate_calls = excluded.gate_calls, gate_usd = excluded.gate_usd, stops = excluded.stops,
+                         stops_s = excluded.stops_s
+                     where w.seat is null or w.seat = excluded.seat
+                        or ($12 and w.heard_at < now() - interval '30 s')
+                     returning w.name),
+                   sampled as (
+                     insert into samples (minute, part, took_ms, bytes, cpu, disk, amount, age_s)
+                     select date_trunc('minute', now()), 'worker ' || name, $19, $15, $14,
+                            $17::float8 / nullif($18, 0),
+                            (select count(*) from runs where worker = $1 and state in ('starting', 'running')),
+                            $20
+                     from heard on conflict do nothing)
+                   select exists (select from heard) as "heard!""#,
                 worker,
                 facts.version,
                 facts.arch,
@@ -127,12 +163,23 @@ impl Db {
                 facts.rehearsal,
                 facts.capacity,
                 fresh,
-                seat
+                seat,
+                load.cpu,
+                load.memory.map(|room| room.used),
+                load.memory.map(|room| room.total),
+                load.disk.map(|room| room.used),
+                load.disk.map(|room| room.total),
+                load.engine_ms,
+                load.lag_s,
+                counts.calls,
+                counts.usd,
+                &counts.stops.counts,
+                counts.stops.sum_s
             )
-            .execute(&self.pool),
+            .fetch_one(&self.pool),
         )
         .await?;
-        if heard.rows_affected() == 1 { Ok(()) } else { Err(Error::Taken("this worker’s name")) }
+        if heard { Ok(()) } else { Err(Error::Taken("this worker’s name")) }
     }
 
     /// All workers, those heard of last first.
@@ -144,7 +191,8 @@ impl Db {
             sqlx::query_as!(
                 WorkerRow,
                 r#"select w.name, w.version, w.arch, w.page_size, w.kernel, w.engine, w.engine_ok, w.sandboxed,
-                          w.claude, w.rehearsal, w.capacity, w.started_at, w.heard_at,
+                          w.claude, w.rehearsal, w.capacity, w.cpu, w.memory_used, w.memory_total, w.disk_used,
+                          w.disk_total, w.engine_ms, w.lag_s, w.started_at, w.heard_at,
                           w.drained_at, w.drained_by, w.drained_why,
                           extract(epoch from now() - w.heard_at)::float8 as "silent_s!",
                           (select count(*) from runs r

@@ -13,6 +13,7 @@ pub mod span;
 pub mod stop;
 pub mod stuck;
 pub mod text;
+pub mod trace;
 pub mod user;
 pub mod wish;
 pub mod work;

@@ -6,6 +6,7 @@ use redis::streams::{StreamReadOptions, StreamReadReply};
 
 use super::{Queue, Result, within};
 use crate::model::run::{RunId, StopMode};
+use crate::model::trace::TraceParent;
 
 /// What a worker is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Letter {
     id: String,
     /// What to do; none when it can't be read.
     pub command: Option<Command>,
+    /// What it goes on with, when that is traced.
+    pub trace: Option<TraceParent>,
 }
 
 /// A worker's end of its stream: a connection of its own, since reading blocks it.
@@ -58,6 +61,8 @@ pub struct Inbox {
 }
 
 const GROUP: &str = "work";
+/// The field of a command that says what it goes on with.
+const TRACE: &str = "traceparent";
 /// How many commands go in one packet.
 const PACKET: usize = 250;
 /// How long putting many commands on many streams may take, all together.
@@ -70,19 +75,22 @@ impl Queue {
         format!("{}:commands:{worker}", self.prefix)
     }
 
-    /// Puts a command on a worker's stream.
+    /// Puts a command on a worker's stream, with its place in a trace when it has one.
     ///
     /// # Errors
     /// [`super::Unavailable`] when Redis doesn't answer; the worker will find the wish in Postgres.
-    pub async fn command(&self, worker: &str, command: Command) -> Result<()> {
+    pub async fn command(&self, worker: &str, command: Command, trace: Option<TraceParent>) -> Result<()> {
         let mut connection = self.connection().await?;
-        let add = self.add(worker, command);
+        let add = self.add(worker, command, trace);
         within(add.query_async::<String>(&mut connection)).await.map(drop)
     }
 
-    fn add(&self, worker: &str, command: Command) -> redis::Cmd {
+    fn add(&self, worker: &str, command: Command, trace: Option<TraceParent>) -> redis::Cmd {
         let mut add = redis::cmd("XADD");
         add.arg(self.commands_key(worker)).arg("*").arg(command.fields());
+        if let Some(trace) = trace {
+            add.arg(TRACE).arg(trace.to_string());
+        }
         add
     }
 
@@ -90,12 +98,12 @@ impl Queue {
     ///
     /// # Errors
     /// [`super::Unavailable`] when Redis doesn't answer, or not in time; the workers will find the wishes in Postgres.
-    pub async fn commands(&self, commands: &[(String, Command)]) -> Result<()> {
+    pub async fn commands(&self, commands: &[(String, Command)], trace: Option<TraceParent>) -> Result<()> {
         let send = async {
             for packet in commands.chunks(PACKET) {
                 let mut pipe = redis::pipe();
                 for (worker, command) in packet {
-                    pipe.add_command(self.add(worker, *command)).ignore();
+                    pipe.add_command(self.add(worker, *command, trace)).ignore();
                 }
                 let mut connection = self.connection().await?;
                 within(pipe.query_async::<()>(&mut connection)).await?;
@@ -208,7 +216,9 @@ impl Inbox {
 
 impl Letter {
     fn read(entry: redis::streams::StreamId) -> Self {
-        Self { command: Command::read(|name| entry.get::<String>(name)), id: entry.id.clone() }
+        let field = |name: &str| entry.get::<String>(name);
+        let trace = field(TRACE).and_then(|trace| trace.parse().ok());
+        Self { command: Command::read(field), trace, id: entry.id.clone() }
     }
 }
 

@@ -69,6 +69,19 @@ impl Queue {
         }
     }
 
+    /// How much memory Redis uses, in bytes.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it doesn't say.
+    pub async fn bytes(&self) -> Result<i64> {
+        let mut connection = self.connection().await?;
+        let said =
+            within(async { redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await });
+        let said = said.await?;
+        let used = said.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.ok_or_else(|| Unavailable("it doesn't say how much memory it uses".to_owned()))
+    }
+
     /// Asks Redis for a sign of life.
     ///
     /// # Errors

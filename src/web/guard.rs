@@ -10,10 +10,13 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
+use tracing::{Instrument, Span, info_span};
+
 use super::error::Error;
 use super::origin::{self, Ours};
 use super::{Site, refusal, session};
 use crate::db::{self, Superuser, Visitor};
+use crate::telemetry;
 
 /// Lets superusers pass, and nobody else. The user's row is read again for each request, so that disabling or demoting
 /// somebody bites at their next click.
@@ -52,9 +55,25 @@ async fn pass(
         return Err(error.into());
     }
     request.extensions_mut().insert(by.clone());
-    let response = next.call(request).await?;
+    let span = traced(&request);
+    let response = next.call(request).instrument(span).await?;
     refusal::note(&site, &by, &response).await;
     Ok(response)
+}
+
+/// What is traced of a request: that it changes something, and which page takes it. Pages that are only looked at aren't, and
+/// nobody gets here who could flood a collector.
+fn traced(request: &ServiceRequest) -> Span {
+    if request.method().is_safe() {
+        return Span::none();
+    }
+    let (method, page) = (request.method(), request.match_pattern().unwrap_or_default());
+    let name = tracing::field::Empty;
+    let span = info_span!(target: telemetry::TRACE, "request", otel.kind = "server", otel.name = name);
+    if !span.is_none() {
+        span.record("otel.name", format!("{method} {page}"));
+    }
+    span
 }
 
 /// Notes that somebody who is signed in got no further than here; once a minute, since another's page can have their browser

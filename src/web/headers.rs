@@ -6,7 +6,9 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 
+use super::counts::Counts;
 use super::error::Error;
 
 /// Starts at nothing; each permission is one that our pages need: scripts, of which `static/live.js` opens their streams and
@@ -41,6 +43,7 @@ pub(crate) fn dress(headers: &mut HeaderMap) {
 /// The outermost layer: every answer is dressed, every error is one of ours, every request is logged. Cookies, bodies
 /// and query strings are never logged.
 pub(crate) async fn outermost(
+    counts: Data<Counts>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -60,9 +63,11 @@ pub(crate) async fn outermost(
         Ok(answer) => answer.response().error(),
         Err(error) => Some(error),
     };
-    if let Some(error) = failed.and_then(|error| error.as_error::<Error>()) {
+    let failed = failed.and_then(|error| error.as_error::<Error>());
+    if let Some(error) = failed {
         error.log();
     }
+    counts.answered(status, failed, !method.is_safe());
     let (status, took_ms) = (status.as_u16(), began.elapsed().as_millis() as u64);
     if status >= 500 {
         tracing::warn!(%method, ?path, status, took_ms, "answered");

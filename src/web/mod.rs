@@ -9,6 +9,7 @@ mod address;
 mod agents;
 mod assets;
 mod audit;
+mod counts;
 mod device;
 mod error;
 mod fleet;
@@ -26,7 +27,10 @@ mod ladder;
 mod lamp;
 mod live;
 mod login;
+mod measure;
+mod metrics;
 mod origin;
+mod own;
 mod page;
 mod patience;
 mod pick;
@@ -55,7 +59,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{ServiceConfig, get, post, resource, scope, to};
 
 use crate::config::{Keep, Origin};
-use crate::db::Db;
+use crate::db::{Db, MetricsToken};
 use crate::queue::Queue;
 
 pub use server::{Shared, serve};
@@ -73,6 +77,10 @@ pub struct Site {
     pub trusted_proxies: Vec<IpAddr>,
     /// How long transcripts are kept.
     pub keep: Keep,
+    /// This server's name, for its own samples.
+    pub name: String,
+    /// What scraping takes; without it nobody can.
+    pub metrics: Option<MetricsToken>,
 }
 
 /// Every route there is.
@@ -95,6 +103,15 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                     .wrap(from_fn(origin::require_ours))
                     .to(login::sign_in),
             );
+
+        // metrics(): for whoever shows the token, and who needs no session then. For everybody else there is no such page, as
+        // with any other that isn't there.
+        app.service(
+            resource("/metrics")
+                .guard(Get())
+                .guard(metrics::Shown(shared.site.metrics.clone()))
+                .to(metrics::show),
+        );
 
         // superuser(): everything else, also what doesn't exist. Only targets without a slash in front (`OPTIONS *`) get
         // past the scope; whatever they ask for, nobody is proven to be a superuser there.

@@ -8,9 +8,12 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::fleet::Fleet;
+use super::health::Health;
 use super::live::Hub;
 use super::origin::{self, Ours};
+use super::own::Own;
 use super::throttle::Throttle;
 use super::{Site, headers, retention, routes, spread};
 use crate::password::Passwords;
@@ -31,6 +34,9 @@ pub struct Shared {
     pub(crate) site: Data<Site>,
     ours: Data<Ours>,
     fleet: Data<Fleet>,
+    counts: Data<Counts>,
+    own: Data<Own>,
+    health: Data<Health>,
     throttle: Data<Throttle>,
     passwords: Data<Passwords>,
     hub: Data<Hub>,
@@ -41,8 +47,14 @@ impl Shared {
     pub fn new(site: Site, listens: SocketAddr) -> Self {
         let (site, fleet, ours) =
             (Data::new(site.clone()), Data::default(), Ours::new(&site.origin, listens));
+        let counts = Data::<Counts>::default();
+        let own = Data::new(Own::new(&counts));
+        let health = Data::new(Health::new(&site, &own));
         Self {
-            hub: Data::new(Hub::new(&site, &fleet)),
+            hub: Data::new(Hub::new(&site, &fleet, &health)),
+            counts,
+            own,
+            health,
             ours: Data::new(ours),
             site,
             fleet,
@@ -56,6 +68,9 @@ impl Shared {
         app.app_data(self.site.clone())
             .app_data(self.ours.clone())
             .app_data(self.fleet.clone())
+            .app_data(self.counts.clone())
+            .app_data(self.own.clone())
+            .app_data(self.health.clone())
             .app_data(self.throttle.clone())
             .app_data(self.passwords.clone())
             .app_data(self.hub.clone());
@@ -68,7 +83,7 @@ impl Shared {
 /// When the server can't start.
 pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> std::io::Result<()> {
     let shared = Shared::new(site.clone(), listener.local_addr()?);
-    let hub = shared.hub.clone();
+    let (hub, own) = (shared.hub.clone(), shared.own.clone());
     let server = HttpServer::new(move || {
         App::new()
             .configure(routes(&shared))
@@ -93,6 +108,7 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToke
         lose_lapsed(&site, &shutdown),
         spread::go_on(&site, &shutdown),
         retention::go_on(&site, &shutdown),
+        own.go_on(&site, &shutdown),
         hub.into_inner().go_on(&shutdown)
     );
     served

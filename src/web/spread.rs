@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
 use super::Site;
 use super::device::Device;
@@ -11,6 +12,7 @@ use super::fleet::Fleet;
 use crate::db::{Click, Tell};
 use crate::model::run::StopMode;
 use crate::queue::{Command, Notice};
+use crate::telemetry;
 
 /// How long a click goes on writing wishes before its page is shown; what is left is written behind it.
 const WRITES_FOR: Duration = Duration::from_millis(400);
@@ -50,7 +52,9 @@ pub(crate) async fn spread(site: &Site, fleet: &Fleet, first: Vec<Tell>) {
 async fn tell(site: &Site, tells: Vec<Tell>) {
     let commands: Vec<(String, Command)> =
         tells.into_iter().map(|tell| (tell.worker, Command::Stop(tell.run, tell.mode))).collect();
-    let (noticed, told) = tokio::join!(site.queue.notice(Notice::Stopping), site.queue.commands(&commands));
+    let sending = info_span!(target: telemetry::TRACE, "commands sent", commands = commands.len());
+    let send = async { site.queue.commands(&commands, telemetry::here()).await };
+    let (noticed, told) = tokio::join!(site.queue.notice(Notice::Stopping), send.instrument(sending));
     if let Err(error) = told.and(noticed) {
         tracing::warn!(%error, "workers will find the wishes in Postgres");
     }

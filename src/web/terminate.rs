@@ -7,6 +7,7 @@ use actix_web::web::Data;
 use askama::Template;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument, info_span};
 
 use super::Site;
 use super::address::Address;
@@ -25,6 +26,7 @@ use crate::db::Superuser;
 use crate::model::run::{Run, RunId, State, StopMode};
 use crate::model::work::{NewStop, WorkSeen};
 use crate::queue::{Command, Notice};
+use crate::telemetry;
 
 /// Reasons within a thumb's reach.
 pub(crate) const REASONS: [&str; 4] = ["It loops", "Wrong task", "Costs too much", "No longer needed"];
@@ -171,7 +173,7 @@ async fn look(site: &Site, by: &Superuser, run: &Run) -> Option<WorkSeen> {
     let Some(worker) = run.worker.as_deref().filter(|_| listens && !fresh) else { return known };
     let before = known.as_ref().map(|seen| seen.at);
     let asked = async {
-        site.queue.command(worker, Command::Look(run.id)).await.ok()?;
+        site.queue.command(worker, Command::Look(run.id), None).await.ok()?;
         loop {
             sleep(LOOK_TICK).await;
             let seen = site.db.seen_work(by, run.id).await.ok()?;
@@ -199,20 +201,19 @@ pub(crate) async fn terminate(
     };
     let address = address.to_string();
     let stop = NewStop { mode, reason, save, address: Some(&address), device: device.0.as_deref() };
-    let stopped = site.db.wish_stop(&by, id, &stop).await?;
+    let writing = info_span!(target: telemetry::TRACE, "wish written", run = id.0);
+    let stopped = site.db.wish_stop(&by, id, &stop).instrument(writing).await?;
     fleet.forget();
     tracing::info!(run = %id, mode = mode.word(), save, fresh = stopped.fresh, by = by.name(), "stop wished");
     // The wish is written; Redis only makes it quick.
     let tell = async {
-        match &stopped.tell {
-            Some((worker, mode)) if stopped.save => {
-                site.queue.command(worker, Command::SaveAndStop(id, *mode)).await
-            }
-            Some((worker, mode)) => site.queue.command(worker, Command::Stop(id, *mode)).await,
-            None => Ok(()),
-        }
+        let Some((worker, mode)) = &stopped.tell else { return Ok(()) };
+        let save = stopped.save;
+        let command = if save { Command::SaveAndStop(id, *mode) } else { Command::Stop(id, *mode) };
+        site.queue.command(worker, command, telemetry::here()).await
     };
-    let (told, noticed) = tokio::join!(tell, site.queue.notice(Notice::Changed(id)));
+    let sending = info_span!(target: telemetry::TRACE, "command sent", run = id.0);
+    let (told, noticed) = tokio::join!(tell.instrument(sending), site.queue.notice(Notice::Changed(id)));
     if let Err(error) = told.and(noticed) {
         tracing::warn!(%error, run = %id, "the worker will find the wish in Postgres");
     }

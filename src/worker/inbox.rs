@@ -9,7 +9,8 @@ use tokio::time::sleep;
 use super::Worker;
 use super::look;
 use super::roster::Wish;
-use crate::queue::{Command, Notice, Unavailable};
+use crate::model::run::RunId;
+use crate::queue::{Command, Letter, Notice, Unavailable};
 
 /// Between two tries of a Redis that doesn't answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,14 +34,19 @@ async fn obey(worker: &Arc<Worker>) -> Result<(), Unavailable> {
         for letter in &letters {
             // A run that isn't here is over, or was claimed a moment ago: then the next look at Postgres finds the wish.
             match letter.command {
-                Some(Command::Stop(run, mode)) => _ = worker.roster.wish(run, Wish::told(mode, false)),
-                Some(Command::SaveAndStop(run, mode)) => _ = worker.roster.wish(run, Wish::told(mode, true)),
+                Some(Command::Stop(run, mode)) => told(worker, letter, run, Wish::told(mode, false)),
+                Some(Command::SaveAndStop(run, mode)) => told(worker, letter, run, Wish::told(mode, true)),
                 Some(Command::Look(run)) => look::begin(worker, run),
                 None => {}
             }
         }
         inbox.done(&letters).await?;
     }
+}
+
+fn told(worker: &Worker, letter: &Letter, run: RunId, wish: Wish) {
+    worker.roster.traced(run, letter.trace);
+    worker.roster.wish(run, wish);
 }
 
 /// Wakes up for queued runs, and looks at once when there is much to stop, for ever.

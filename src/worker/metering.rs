@@ -30,6 +30,7 @@ pub(super) async fn report(worker: &Worker, lease: &Lease, mut metered: watch::R
             match worker.parts.db.metered(lease, &now).await {
                 Ok(()) => {
                     worker.tell(Notice::Changed(lease.run()));
+                    worker.gauges.metered(&written, &now);
                     written = now;
                 }
                 Err(db::Error::Unavailable(_)) if over => {

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod errands;
+mod gauges;
 mod handle;
 mod inbox;
 pub mod ladder;
@@ -129,6 +130,8 @@ struct Worker {
     engine_down: Mutex<Option<String>>,
     /// Who the engine says that it is.
     engine_is: Mutex<Option<String>>,
+    /// What it measures and counts of itself.
+    gauges: gauges::Gauges,
     /// What has come of its starts.
     starts: starts::Starts,
     listing: listing::Listing,
@@ -166,6 +169,7 @@ pub async fn work(parts: Parts, leave: Leave, ready: oneshot::Sender<()>) -> any
         gates: handle::Gates::default(),
         engine_down: Mutex::default(),
         engine_is: Mutex::default(),
+        gauges: gauges::Gauges::default(),
         starts,
         listing: listing::Listing::default(),
         notices,
@@ -391,6 +395,7 @@ impl Worker {
     fn supervise(self: &Arc<Self>, job: Job, stop: Option<Wish>, asked: Instant) {
         let orders = self.roster.enter(job.lease(), asked);
         if let Some(wish) = stop {
+            self.roster.traced(job.lease().run(), None);
             self.roster.wish(job.lease().run(), wish);
         }
         let worker = Arc::clone(self);
@@ -407,6 +412,7 @@ impl Worker {
         self.heard();
         for run in held.iter().filter(|run| !run.lost) {
             if let Some(wish) = Wish::of(run) {
+                self.roster.traced(run.run, None);
                 self.roster.wish(run.run, wish);
             }
         }

@@ -40,10 +40,14 @@ pub(super) fn host(worker: &Worker) -> HostFacts {
     }
 }
 
-/// The facts, with what the engine says now.
+/// The facts, with what the engine says now and what there is to bear.
 async fn with_engine(worker: &Worker, host: &HostFacts) -> HostFacts {
     let mut facts = host.clone();
-    match worker.parts.engine.about().await {
+    let asked = Instant::now();
+    let about = worker.parts.engine.about().await;
+    facts.load = worker.gauges.load(&worker.dir(), about.is_ok().then(|| asked.elapsed())).await;
+    facts.counts = worker.gauges.counts();
+    match about {
         Ok(about) => {
             facts.engine = about.line;
             facts.engine_ok = true;

@@ -219,6 +219,9 @@ impl<'a> Pump<'a> {
                 }
             }
         }
+        if let Some(first) = self.batch.events.first() {
+            self.worker.gauges.stored(between(first.at, clock::now()));
+        }
         self.batch = Batch::default();
         self.bytes = 0;
         for (call, took) in self.took.drain(..) {

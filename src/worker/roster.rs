@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{Span, info_span};
 
 use super::errands::Errands;
 use super::verdict::Cause;
 use crate::db::{Held, Lease};
 use crate::model::run::{RunId, StopMode};
+use crate::model::trace::TraceParent;
 use crate::model::wish::Weight;
+use crate::telemetry;
 
 /// An order to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,8 @@ struct Entry {
     renewed: Instant,
     orders: watch::Sender<Option<Order>>,
     errands: Errands,
+    /// What is traced of its stop, from the first word of it to the end of the run.
+    stop: Span,
 }
 
 /// The runs held.
@@ -82,7 +87,13 @@ impl Roster {
         let (orders, told) = watch::channel(None);
         self.runs().insert(
             lease.run(),
-            Entry { lease: lease.clone(), renewed: asked, orders, errands: Errands::default() },
+            Entry {
+                lease: lease.clone(),
+                renewed: asked,
+                orders,
+                errands: Errands::default(),
+                stop: Span::none(),
+            },
         );
         told
     }
@@ -131,6 +142,23 @@ impl Roster {
     /// Whether a run that is held here is being stopped.
     pub(super) fn is_ordered(&self, run: RunId) -> bool {
         self.runs().get(&run).is_some_and(|entry| entry.orders.borrow().is_some())
+    }
+
+    /// A stop is known here now: it is traced from here on, as a part of what told of it. One that was found in Postgres, which
+    /// knows of no traces, begins one of its own.
+    pub(super) fn traced(&self, run: RunId, from: Option<TraceParent>) {
+        let mut runs = self.runs();
+        let Some(entry) = runs.get_mut(&run).filter(|entry| entry.stop.is_none()) else { return };
+        let fence = entry.lease.fence();
+        entry.stop = info_span!(target: telemetry::TRACE, parent: None, "stop", otel.kind = "consumer", run = run.0, fence);
+        if let Some(from) = from {
+            telemetry::follow(&entry.stop, from);
+        }
+    }
+
+    /// What is traced of a run's stop, for what is done about it.
+    pub(super) fn stop_of(&self, run: RunId) -> Span {
+        self.runs().get(&run).map_or_else(Span::none, |entry| entry.stop.clone())
     }
 
     /// Takes a wish to stop in. What was being saved is left when it is wished by force and without.

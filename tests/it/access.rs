@@ -24,6 +24,12 @@ const PUBLIC: &[(&str, &[&str])] = &[
     ("/static/{version}/{file}", &["GET", "HEAD"]),
 ];
 
+/// What those see who show the token for scraping, and nobody else does, whoever they are. This list may only shrink.
+const BY_TOKEN: &[(&str, &str)] = &[("GET", "/metrics")];
+
+/// That token, here.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
 const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "X"];
 
@@ -45,6 +51,11 @@ const UNKNOWN: &[&str] = &[
     "/mcp",
     "/a/b/c/d/e",
 ];
+
+/// A server that can be scraped.
+async fn start() -> TestApp {
+    TestApp::start_with(Wants { metrics_token: Some(TOKEN), ..Wants::default() }).await
+}
 
 /// A route, as actix-web knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +87,8 @@ fn site() -> Site {
         origin: Origin::parse("http://127.0.0.1:1").unwrap(),
         trusted_proxies: Vec::new(),
         keep: Keep::default(),
+        name: "it".to_owned(),
+        metrics: None,
     }
 }
 
@@ -145,7 +158,7 @@ async fn leaks(stranger: &Browser, routes: &[Route]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn strangers_are_shown_the_door_everywhere() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let none = BTreeSet::new();
     assert_eq!(leaks(&app.anonymous(), &everything().await).await, none);
     let with_stale_cookie = app.anonymous().with_cookie(Some("signalbox=stale".into()));
@@ -215,7 +228,7 @@ async fn a_page_that_forgot_its_guard_is_found() {
 
 #[tokio::test]
 async fn plain_users_are_refused_everywhere() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let pat = app.plain().await;
     for route in everything().await {
         for method in METHODS.iter().filter(|method| !route.is_public(method)) {
@@ -230,7 +243,7 @@ async fn plain_users_are_refused_everywhere() {
 
 #[tokio::test]
 async fn the_superuser_gets_in_everywhere_but_only_from_our_own_pages() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let run = NewRun::parse("claude-code", "do something", "", None).unwrap();
     assert_eq!(app.db.start_run(&app.proof().await, &run, None).await.unwrap().run.0, 1);
     for route in everything().await {
@@ -247,7 +260,8 @@ async fn the_superuser_gets_in_everywhere_but_only_from_our_own_pages() {
             }
             let request = Request::new(method, &path).form(&[]).header("origin", &ada.origin());
             let answer = ada.send_for_head(request).await;
-            if route.methods.iter().any(|has| has == method) {
+            let by_token = BY_TOKEN.contains(&(*method, route.path.as_str()));
+            if route.methods.iter().any(|has| has == method) && !by_token {
                 let ended = ["/logout", "/account/sessions"].contains(&route.path.as_str());
                 assert!(ended || answer.header("location") != Some("/login"), "{what}");
                 let fine = [200, 303, 400, 404, 422].contains(&answer.status);
@@ -263,8 +277,70 @@ async fn the_superuser_gets_in_everywhere_but_only_from_our_own_pages() {
 }
 
 #[tokio::test]
+async fn the_token_opens_what_can_be_scraped_and_nothing_else() {
+    let app = start().await;
+    let scraper = app.anonymous();
+    let bearer = format!("Bearer {TOKEN}");
+    let mut opened = BTreeSet::new();
+    for route in everything().await {
+        for method in METHODS.iter().filter(|method| !route.is_public(method)) {
+            let request = Request::new(method, &route.example()).header("authorization", &bearer);
+            let answer = scraper.send(request).await;
+            if !is_shown_the_door(&answer) {
+                assert_eq!(answer.status, 200, "{method} {}", route.path);
+                opened.insert(((*method).to_owned(), route.path.clone()));
+            }
+        }
+    }
+    let listed = BY_TOKEN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(opened, listed);
+}
+
+/// An answer as anybody can tell it from another.
+fn seen(answer: Answer) -> (u16, Vec<(String, String)>, String) {
+    let mut headers: Vec<_> = answer.headers.into_iter().filter(|(name, _)| name != "date").collect();
+    headers.sort();
+    (answer.status, headers, answer.body)
+}
+
+#[tokio::test]
+async fn without_the_token_there_is_nothing_to_scrape_for_anybody() {
+    let (told, untold) = (start().await, TestApp::start().await);
+    let shown = |header: &str, value: &str| vec![(header.to_owned(), value.to_owned())];
+    let right = shown("authorization", &format!("Bearer {TOKEN}"));
+    let wrong = [
+        vec![],
+        shown("authorization", "Bearer 0123456789abcdef0123456789abcdeF"),
+        shown("authorization", "Bearer "),
+        shown("authorization", TOKEN),
+        shown("authorization", &format!("Basic {TOKEN}")),
+        shown("authorization", &format!("bearer {TOKEN}")),
+        shown("x-token", TOKEN),
+        [right.clone(), right.clone()].concat(),
+    ];
+    for (app, ways) in [(&told, &wrong[..]), (&untold, &[right][..])] {
+        for visitor in [app.anonymous(), app.plain().await, app.superuser().await] {
+            for headers in ways {
+                for (scraped, unknown) in [("/metrics", "/nothing"), ("/metrics?token=x", "/nothing?token=x")]
+                {
+                    let ask = async |path: &str| {
+                        let request = Request::new("GET", path);
+                        seen(
+                            visitor
+                                .send(headers.iter().fold(request, |r, (name, value)| r.header(name, value)))
+                                .await,
+                        )
+                    };
+                    assert_eq!(ask(scraped).await, ask(unknown).await, "{headers:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_way_of_writing_a_path_gets_around_the_guard() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let stranger = app.anonymous();
     let public = [stranger.get("/login").await.body, "ok".to_owned()];
     for route in our_routes().await {
@@ -325,7 +401,11 @@ async fn the_list_of_routes_in_the_docs_is_true() {
     );
     for route in our_routes().await {
         for method in &route.methods {
-            let who = if route.is_public(method) { "everybody" } else { "superusers" };
+            let who = match (method.as_str(), route.path.as_str()) {
+                _ if route.is_public(method) => "everybody",
+                it if BY_TOKEN.contains(&it) => "whoever shows the token for it; for others it isn't there",
+                _ => "superusers",
+            };
             text += &format!("| {method} | `{}` | {who} |\n", route.path);
         }
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signalbox::config::{Keep, Origin};
-use signalbox::db::{Db, Role, SessionHash, Visitor};
+use signalbox::db::{Db, MetricsToken, Role, SessionHash, Visitor};
 use signalbox::queue::Queue;
 use signalbox::web::{self, Site};
 use sqlx::postgres::PgPoolOptions;
@@ -67,6 +67,8 @@ pub(crate) struct Wants {
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
     /// How long transcripts are kept; for ever unless it says.
     pub(crate) keep: Keep,
+    /// What scraping takes; otherwise nobody can.
+    pub(crate) metrics_token: Option<&'static str>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the stores are")]
@@ -157,6 +159,8 @@ impl TestApp {
                 .map_or_else(|| Origin::of_loopback(address), |it| Origin::parse(it).unwrap()),
             trusted_proxies: wants.trusted_proxies,
             keep: wants.keep,
+            name: "it".to_owned(),
+            metrics: wants.metrics_token.map(|token| MetricsToken::new(&token.into())),
         };
         let shutdown = CancellationToken::new();
         let told = shutdown.clone();

@@ -167,7 +167,7 @@ impl Fleet {
         if let Some((worker, mode)) = stopped.tell {
             let save = stopped.save;
             let command = if save { Command::SaveAndStop(run, mode) } else { Command::Stop(run, mode) };
-            let _ = self.app.queue.command(&worker, command).await;
+            let _ = self.app.queue.command(&worker, command, None).await;
         }
     }
 

@@ -58,7 +58,7 @@ async fn an_old_fence_writes_nothing() {
         db.work_seen(&old, Some(1), None, None).await,
         db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
-        db.end(&old, Outcome::Succeeded, "ghost", &evidence).await,
+        db.end(&old, Outcome::Succeeded, "ghost", &evidence).await.map(drop),
     ];
     for (n, result) in refused.into_iter().enumerate() {
         assert!(matches!(result, Err(Error::Fenced(_))), "{n}: {result:?}");

@@ -20,6 +20,7 @@ use crate::queue::{Notice, Unavailable};
 use crate::web::Site;
 use crate::web::error::{Error, Result};
 use crate::web::fleet::Fleet;
+use crate::web::health::Health;
 
 /// How long one may wait to be let in.
 const LET_IN: Duration = Duration::from_millis(1500);
@@ -32,6 +33,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Hub {
     pub(super) site: Data<Site>,
     pub(super) fleet: Data<Fleet>,
+    pub(super) health: Data<Health>,
     pub(super) viewers: Viewers,
     joins: mpsc::UnboundedSender<Join>,
     /// Taken by [`Hub::go_on`].
@@ -48,11 +50,12 @@ fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    pub(crate) fn new(site: &Data<Site>, fleet: &Data<Fleet>) -> Self {
+    pub(crate) fn new(site: &Data<Site>, fleet: &Data<Fleet>, health: &Data<Health>) -> Self {
         let (joins, waiting) = mpsc::unbounded_channel();
         Self {
             site: site.clone(),
             fleet: fleet.clone(),
+            health: health.clone(),
             viewers: Viewers::default(),
             joins,
             waiting: Mutex::new(Some(waiting)),

@@ -23,6 +23,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::{Counts, OpenStream};
 use super::error::{Error, Result};
 use super::{runs as list, session, stop as stop_page};
 use crate::db::Superuser;
@@ -101,7 +102,8 @@ async fn open(
     let mut waiting = VecDeque::from(missed);
     waiting.push_front(message::hello());
     waiting.push_back(joined.first);
-    let changes = Changes { waiting, rest: joined.rest, viewer, closing: hub.closing() };
+    let open = request.app_data::<Data<Counts>>().map(|counts| counts.stream());
+    let changes = Changes { waiting, rest: joined.rest, viewer, closing: hub.closing(), _open: open };
     let body = changes.stream().map(Ok::<_, std::convert::Infallible>);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -119,6 +121,7 @@ struct Changes {
     rest: Receiver<Bytes>,
     viewer: Arc<Viewer>,
     closing: CancellationToken,
+    _open: Option<OpenStream>,
 }
 
 impl Changes {

@@ -158,7 +158,8 @@ impl Topic {
     async fn look(&mut self) -> Result<Seen> {
         let by = self.proof().ok_or_else(|| Error::Unavailable("nobody is proven to watch".to_owned()))?;
         let hub = Arc::clone(&self.hub);
-        let look = Look { site: &hub.site, fleet: &hub.fleet, by: &by, changed: hub.changed() };
+        let look =
+            Look { site: &hub.site, fleet: &hub.fleet, health: &hub.health, by: &by, changed: hub.changed() };
         self.watched.look(&look).await
     }
 

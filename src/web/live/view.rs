@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use actix_web::web::Data;
 use askama::Template;
 use time::OffsetDateTime;
 
@@ -13,6 +14,7 @@ use crate::model::stop::StopId;
 use crate::model::worker::Worker;
 use crate::web::error::Result;
 use crate::web::fleet::Fleet;
+use crate::web::health::Health;
 use crate::web::page::{Frame, Place};
 use crate::web::{Site, health, runs, stop, workers};
 
@@ -35,6 +37,7 @@ pub(super) enum View {
 pub(super) struct Look<'a> {
     pub(super) site: &'a Site,
     pub(super) fleet: &'a Fleet,
+    pub(super) health: &'a Data<Health>,
     pub(super) by: &'a Superuser,
     /// Since when something is known to have changed.
     pub(super) changed: Instant,
@@ -139,9 +142,10 @@ impl Watched {
                 Ok(Seen::new(true, draw))
             }
             Self::Other(View::Health) => {
-                let (seen, frame) = tokio::join!(health::look(site, by), look.frame(Place::Health));
+                let health = Data::clone(look.health).into_inner();
+                let (seen, frame) = tokio::join!(health.seen(by), look.frame(Place::Health));
                 // What was measured bears its own times.
-                let drawn = seen.page(frame?, crate::clock::now()).render()?;
+                let drawn = health::page(frame?, seen?).render()?;
                 Ok(Seen::new(false, move |_| Ok(drawn.clone())))
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tracing::{Instrument, info_span};
 
 use super::super::verdict::{Cause, Verdict};
 use super::{RETRY, Supervisor};
@@ -11,6 +12,7 @@ use crate::db::{self, Settlement};
 use crate::engine::Left;
 use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopProgress};
 use crate::queue::Notice;
+use crate::telemetry;
 
 /// Of a run that finished its work under a lease that had lapsed.
 const REFUSED: &str =
@@ -110,6 +112,11 @@ impl Supervisor<'_> {
         let db = &self.worker.parts.db;
         let Verdict { mut outcome, reason, .. } = verdict;
         let progress = self.report.borrow().progress.clone();
+        let (stop, step) = (self.worker.roster.stop_of(lease.run()), evidence.step.word());
+        let writing = info_span!(
+            target: telemetry::TRACE, parent: &stop, "evidence written", outcome = outcome.word(), step,
+            exit_code = evidence.exit_code
+        );
         loop {
             let written = async {
                 if !progress.taken.is_empty() || progress.unasked.is_some() {
@@ -117,9 +124,12 @@ impl Supervisor<'_> {
                 }
                 db.end(lease, outcome, &reason, &evidence).await
             };
-            match written.await {
-                Ok(()) => {
+            match written.instrument(writing.clone()).await {
+                Ok(took_s) => {
                     tracing::info!(run = %lease.run(), %outcome, reason, "ended");
+                    if let Some(took_s) = took_s.filter(|_| outcome == Outcome::Terminated) {
+                        self.worker.gauges.stopped(took_s);
+                    }
                     self.worker.tell(Notice::Changed(lease.run()));
                     return;
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{Instrument, info_span};
 
 use super::super::Worker;
 use super::super::ladder::Ladder;
@@ -19,6 +20,7 @@ use crate::engine::{self, Exit, Left, Signal, Status};
 use crate::model::event;
 use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopMode};
 use crate::model::span::between;
+use crate::telemetry;
 
 /// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
 /// the lease lapsing, and then some.
@@ -215,7 +217,10 @@ impl Supervisor<'_> {
                     && let Some(signal) = ladder.due(now)
                 {
                     self.report_try(ladder);
-                    let sent = send(worker, container, signal, report.clone());
+                    let stop = worker.roster.stop_of(run);
+                    let span =
+                        info_span!(target: telemetry::TRACE, parent: &stop, "signal", signal = signal.name());
+                    let sent = send(worker, container, signal, report.clone()).instrument(span);
                     sending = Some(Sending { signal, since: now, sent: Box::pin(sent) });
                 }
             }

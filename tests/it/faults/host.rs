@@ -25,17 +25,17 @@ exec sleep 600
 "#;
 
 /// The real programs of one house, beside the fleet whose stores they use.
-struct House {
-    fleet: Fleet,
+pub(crate) struct House {
+    pub(crate) fleet: Fleet,
     folder: Folder,
-    serve: Process,
-    work: Process,
-    ada: Browser,
+    pub(crate) serve: Process,
+    pub(crate) work: Process,
+    pub(crate) ada: Browser,
     more: Vec<(&'static str, String)>,
 }
 
 impl House {
-    async fn open(more: Vec<(&'static str, String)>, words: fn() -> Stdio) -> Self {
+    pub(crate) async fn open(more: Vec<(&'static str, String)>, words: fn() -> Stdio) -> Self {
         let (fleet, folder) = (Fleet::new().await, Folder::new("house"));
         let agent = folder.path().join("agent");
         fs::write(&agent, AGENT).unwrap();
@@ -59,7 +59,7 @@ impl House {
     }
 
     /// Starts a run and waits until its process is there.
-    async fn start(&self, once: &str) -> RunId {
+    pub(crate) async fn start(&self, once: &str) -> RunId {
         let before = self.pids().len();
         let run = started(&start(&self.ada, "x", once).await);
         self.fleet.until(run, "running", |run| run.state == State::Running).await;

@@ -1,8 +1,8 @@
 //! Faults of the stores, the server and its host. Under each: an answer within 2 s, no false "terminated", recovery within
 //! 5 s of the part's return, nothing lost, nothing doubled. The table in `docs/operations.md` names each of these tests.
 
-mod host;
-mod own;
+pub(crate) mod host;
+pub(crate) mod own;
 mod postgres;
 mod redis;
 mod server;

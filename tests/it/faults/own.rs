@@ -39,7 +39,7 @@ fn listens(port: u16) -> bool {
 }
 
 /// A process; it is killed when the test is over, whatever becomes of the test.
-pub(super) struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     pub(super) fn start(command: &mut Command) -> Self {
@@ -50,8 +50,13 @@ impl Process {
         Pid::from_raw(self.0.id().try_into().unwrap())
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) {
+        self.0.wait().unwrap();
     }
 
     /// `kill -9`, and waits for the end.
@@ -98,7 +103,7 @@ impl OwnRedis {
         self.process = None;
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.process.as_ref().unwrap().signal(signal);
     }
 
