@@ -4,12 +4,13 @@
 //! main → cli → web ────┐
 //!         └─→ worker ─┼→ db → model        arrows are the only allowed `use crate::…`
 //!             │       └→ queue → model     web and worker never name each other
-//!             └→ engine, gate              config, telemetry, shutdown, clock, password: leaves
+//!             └→ engine, gate              config, telemetry, shutdown, clock, password, bell: leaves
 //! ```
 //!
 //! Web and worker meet only in Postgres (the truth) and Redis (the nudge). Only the worker touches a
 //! container engine. `tests/it/layers.rs` holds the code to the diagram.
 
+pub mod bell;
 pub mod cli;
 pub mod clock;
 pub mod config;

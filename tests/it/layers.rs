@@ -12,6 +12,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "bell",
             "clock",
             "config",
             "db",
@@ -27,12 +28,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("web", &["clock", "config", "db", "model", "password", "queue"]),
+    ("web", &["bell", "clock", "config", "db", "model", "password", "queue"]),
     ("worker", &["clock", "config", "db", "engine", "gate", "model", "queue"]),
     ("db", &["model"]),
     ("queue", &["model"]),
     ("engine", &["model"]),
     ("gate", &["model"]),
+    ("bell", &["model"]),
     ("model", &[]),
     ("incognito", &[]),
     ("clock", &[]),
