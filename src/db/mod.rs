@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod bells;
 mod checkup;
 mod events;
 mod findings;
@@ -11,6 +12,7 @@ mod host_stop;
 mod lease;
 mod metered;
 mod receipts;
+mod rings;
 mod runs;
 mod seed;
 mod sessions;
@@ -29,12 +31,14 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 pub use audit::AuditLine;
+pub use bells::{Bell, NewBell, RingLine, Subscription};
 pub use checkup::{Checkup, checkup};
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
 pub use receipts::Matches;
+pub use rings::DueRing;
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
 pub use sessions::SessionHash;
