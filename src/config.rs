@@ -37,6 +37,9 @@ pub struct Serve {
     pub origin: Option<Origin>,
     /// `SIGNALBOX_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// `SIGNALBOX_VAPID_KEY`, or the contents of `SIGNALBOX_VAPID_KEY_FILE`: the key that push services know us by; none
+    /// means the one in Postgres.
+    pub push_key: Option<SecretString>,
 }
 
 /// Which container engine.
@@ -156,6 +159,8 @@ pub const VARIABLES: &[&str] = &[
     "SIGNALBOX_LISTEN",
     "SIGNALBOX_ORIGIN",
     "SIGNALBOX_TRUSTED_PROXIES",
+    "SIGNALBOX_VAPID_KEY",
+    "SIGNALBOX_VAPID_KEY_FILE",
     "SIGNALBOX_WORKER",
     "SIGNALBOX_CAPACITY",
     "SIGNALBOX_WORK_DIR",
@@ -303,7 +308,8 @@ impl Serve {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no IP address"))).collect()
         })?;
-        Ok(Self { stores, listen, origin, trusted_proxies })
+        let push_key = env.secret("SIGNALBOX_VAPID_KEY", "SIGNALBOX_VAPID_KEY_FILE")?.map(SecretString::from);
+        Ok(Self { stores, listen, origin, trusted_proxies, push_key })
     }
 }
 

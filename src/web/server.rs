@@ -12,7 +12,7 @@ use super::fleet::Fleet;
 use super::live::Hub;
 use super::origin::{self, Ours};
 use super::throttle::Throttle;
-use super::{Site, headers, routes, spread};
+use super::{Site, headers, ringing, routes, spread};
 use crate::password::Passwords;
 use crate::queue::Notice;
 
@@ -92,6 +92,7 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToke
         stop,
         lose_lapsed(&site, &shutdown),
         spread::go_on(&site, &shutdown),
+        ringing::go_on(&site, &shutdown),
         hub.into_inner().go_on(&shutdown)
     );
     served
