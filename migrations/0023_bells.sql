@@ -93,7 +93,8 @@ create trigger bells_of_superusers_only after update of role, disabled_at on use
     for each row when (new.role <> 'superuser' or new.disabled_at is not null)
     execute function bells_of_superusers_only();
 
--- Ends in their order.
+-- Ends in their order, and lost runs by when they were lost.
+create index runs_lost on runs (lease_until) where state = 'lost';
 create index runs_by_end on runs (ended_at) where ended_at is not null;
 
 grant select, insert, update, delete on bells, happenings, rings to signalbox_web;

@@ -26,7 +26,7 @@ function say() {
   if (!seen) return;
   const now = new Date();
   const ago = Math.max(0, Math.floor((now - seen) / 1000));
-  document.getElementById('seen').textContent = `at ${clock(new Date(seen), now)}, ${span(ago)} ago`;
+  document.getElementById('seen').textContent = `at ${clock(new Date(seen), now)}, ${ago < 1 ? 'just now' : `${span(ago)} ago`}`;
 }
 
 let pause = FIRST;

@@ -40,7 +40,7 @@ async function page(event) {
   let late;
   const patience = new Promise((_, reject) => { late = setTimeout(reject, PATIENCE, new Error('late')); });
   try {
-    const answer = event.preloadResponse.then((preloaded) => preloaded ?? fetch(event.request));
+    const answer = Promise.resolve(event.preloadResponse).then((preloaded) => preloaded ?? fetch(event.request));
     return await Promise.race([answer, patience]);
   } catch {
     return await caches.match(OFFLINE) ?? Response.error();

@@ -38,6 +38,7 @@ mod sample;
 mod save;
 mod scripted;
 mod session;
+mod shell;
 mod sick_engine;
 mod sse;
 mod stops;
