@@ -139,15 +139,18 @@ struct Sign {
     word: &'static str,
 }
 
+/// When its last daily try was sent, if it hasn't arrived.
+fn missing(bell: &Bell) -> Option<OffsetDateTime> {
+    let (sent, came) = bell.canary;
+    sent.filter(|sent| came.is_none_or(|came| came < *sent))
+}
+
 fn sign(bell: &Bell, now: OffsetDateTime) -> Sign {
-    let unheard =
-        |sent: OffsetDateTime| bell.canary.1.is_none_or(|came| came < sent) && now - sent > ARRIVES_WITHIN;
+    let unheard = missing(bell).is_some_and(|sent| now - sent > ARRIVES_WITHIN);
     let (shape, tone, word) = match bell {
         Bell { dropped_at: Some(_), .. } => ("lost", "lost", "Dropped"),
         Bell { last: Some((_, Some(_))), .. } => ("failed", "bad", "Not reached"),
-        Bell { kind: BellKind::Device, canary: (Some(sent), _), .. } if unheard(*sent) => {
-            ("unconfirmed", "wait", "Not heard of")
-        }
+        _ if unheard => ("unconfirmed", "wait", "Not heard of"),
         Bell { last: Some(_), .. } => ("succeeded", "go", "Reached"),
         _ => ("queued", "off", "Not tried yet"),
     };
@@ -162,7 +165,9 @@ struct Card {
     made: Moment,
     seen: Moment,
     last: Option<(Moment, Option<String>)>,
-    canary: Option<(Moment, Option<Moment>)>,
+    /// When a daily try last arrived, and when one was sent that hasn't.
+    came: Option<Moment>,
+    on_its_way: Option<Moment>,
     bell: Bell,
 }
 
@@ -180,7 +185,8 @@ fn card(bell: Bell, now: OffsetDateTime) -> Card {
         made: moment(bell.made_at),
         seen: moment(bell.seen_at),
         last: bell.last.clone().map(|(at, trouble)| (moment(at), trouble)),
-        canary: bell.canary.0.map(|sent| (moment(sent), bell.canary.1.map(moment))),
+        came: bell.canary.1.map(moment),
+        on_its_way: missing(&bell).map(moment),
         bell,
     }
 }

@@ -184,3 +184,21 @@ test('a device becomes a bell, stays one, and is none any more when it was taken
   assert.deepEqual(complaints.filter((it) => !it.includes('404')), []);
   await close();
 });
+
+test('a lever can be felt', async () => {
+  const { page, complaints, close } = await open(phone, { script: true });
+  await page.addInitScript(() => {
+    window.felt = [];
+    navigator.vibrate = (pattern) => window.felt.push(pattern);
+    addEventListener('click', (event) => event.preventDefault());
+  });
+  await page.goto(`${url}/agents`);
+  await guarded(page);
+  await page.waitForLoadState('networkidle');
+  await page.getByRole('link', { name: 'Account' }).tap();
+  assert.deepEqual(await page.evaluate(() => window.felt), [], 'a link isn’t');
+  await page.locator('.handle').tap();
+  assert.deepEqual(await page.evaluate(() => window.felt), [12]);
+  assert.deepEqual(complaints, []);
+  await close();
+});

@@ -219,6 +219,26 @@ async fn what_a_bell_was_told_is_lost_by_no_server_that_dies() {
 }
 
 #[tokio::test]
+async fn an_end_that_is_written_late_is_told_all_the_same() {
+    let mut app = TestApp::start().await;
+    let ada = app.superuser().await;
+    assert_eq!(put_up(&ada, "webhook", "https://hook.example/x", SECRET).await, 303);
+    app.sql_do("update bells set listens_since = now() - interval '1 hour'").await;
+    app.stop_server();
+    let wanted = app.db.listened_for().await.unwrap().unwrap();
+    app.db.look_out(&wanted).await.unwrap();
+    // Written by a statement that began half a minute before that look.
+    let late = [&sample::ended("'failed'")[..4], &[("ended_at", "now() - interval '30 s'")]].concat();
+    sample::run(&app, &late).await;
+    // One that was over long before had been told, or will never be.
+    let old = [&sample::ended("'failed'")[..4], &[("ended_at", "now() - interval '10 min'")]].concat();
+    sample::run(&app, &old).await;
+    app.db.look_out(&wanted).await.unwrap();
+    app.db.look_out(&wanted).await.unwrap();
+    assert_eq!(number(&app, "select count(*) from happenings").await, 1);
+}
+
+#[tokio::test]
 async fn one_looks_out_at_a_time() {
     let mut app = TestApp::start().await;
     let ada = app.superuser().await;
@@ -439,7 +459,7 @@ async fn the_daily_try_shows_when_it_last_arrived() {
     assert!(ada.get("/account/bells").await.body.contains("Not heard of"));
     assert_eq!(ada.post(&arrived, &[("ring", &ring)]).await.status, 200);
     let page = ada.get("/account/bells").await.body;
-    assert!(page.contains("last arrived") && page.contains("Reached"), "{page}");
+    assert!(page.contains("arrived <time") && page.contains("Reached"), "{page}");
     // A day later it is tried again.
     app.sql_do("update bells set canary_at = now() - interval '25 h'").await;
     assert_eq!(device.read(&service.next().await)["kind"], "canary");
