@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod bells;
 mod checkup;
+mod devices;
 mod events;
 mod findings;
 mod fleet;
@@ -31,8 +32,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 pub use audit::AuditLine;
-pub use bells::{Bell, NewBell, RingLine, Subscription};
+pub use bells::{Bell, NewBell, RingLine};
 pub use checkup::{Checkup, checkup};
+pub use devices::Subscription;
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
