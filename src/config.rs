@@ -41,6 +41,9 @@ pub struct Serve {
     pub keep: Keep,
     /// `SIGNALBOX_METRICS_TOKEN`, or the contents of `SIGNALBOX_METRICS_TOKEN_FILE`: what scraping `/metrics` takes.
     pub metrics_token: Option<SecretString>,
+    /// `SIGNALBOX_VAPID_KEY`, or the contents of `SIGNALBOX_VAPID_KEY_FILE`: the key that push services know us by; none
+    /// means the one in Postgres.
+    pub push_key: Option<SecretString>,
 }
 
 /// How long the events of runs that have ended are kept, and how many runs lie together. What is past it goes a partition at
@@ -183,6 +186,8 @@ pub const VARIABLES: &[&str] = &[
     "SIGNALBOX_EVENTS_PART_RUNS",
     "SIGNALBOX_METRICS_TOKEN",
     "SIGNALBOX_METRICS_TOKEN_FILE",
+    "SIGNALBOX_VAPID_KEY",
+    "SIGNALBOX_VAPID_KEY_FILE",
     "SIGNALBOX_WORKER",
     "SIGNALBOX_CAPACITY",
     "SIGNALBOX_WORK_DIR",
@@ -343,7 +348,8 @@ impl Serve {
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no IP address"))).collect()
         })?;
         let (keep, metrics_token) = (Keep::from_env(env)?, metrics_token(env)?);
-        Ok(Self { stores, listen, origin, trusted_proxies, keep, metrics_token })
+        let push_key = env.secret("SIGNALBOX_VAPID_KEY", "SIGNALBOX_VAPID_KEY_FILE")?.map(SecretString::from);
+        Ok(Self { stores, listen, origin, trusted_proxies, keep, metrics_token, push_key })
     }
 }
 

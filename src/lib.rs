@@ -4,7 +4,7 @@
 //! main → cli → web ────┐
 //!         └─→ worker ─┼→ db → model        arrows are the only allowed `use crate::…`
 //!             │       └→ queue → model     web and worker never name each other
-//!             └→ engine, gate              config, telemetry, shutdown, clock, host, password: leaves
+//!             └→ engine, gate              config, telemetry, shutdown, clock, host, password, bell: leaves
 //! ```
 //!
 //! Web and worker meet only in Postgres (the truth) and Redis (the nudge). Only the worker touches a

@@ -305,6 +305,9 @@ function tick() {
   }
 }
 
+// What else makes an app of the pages stands on its own.
+addEventListener('load', () => import('./shell.js').catch(() => {}));
+
 if (href && window.EventSource) {
   open();
   setInterval(tick, 1000);

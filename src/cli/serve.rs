@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use secrecy::ExposeSecret;
 
 use super::{Failure, say};
+use crate::bell::{Key, Reach, Ringer};
 use crate::config::{self, Origin};
 use crate::db::{Db, MetricsToken, Role};
 use crate::queue::Queue;
@@ -32,12 +33,18 @@ async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failu
     let shutdown = shutdown::on_signal()?;
     let stores = &config.stores;
     let address = listener.local_addr()?;
+    let origin = config.origin.unwrap_or_else(|| Origin::of_loopback(address));
+    let push_key = config.push_key.as_ref().map(|key| Key::parse(key.expose_secret())).transpose();
+    let push_key =
+        push_key.map_err(|error| Failure::unusable(format_args!("SIGNALBOX_VAPID_KEY: {error}")))?;
+    let reach = if origin.is_loopback() { Reach::Local } else { Reach::Public };
     let site = web::Site {
         db: Db::new(stores.database_url.expose_secret(), Role::Web, POOL)
             .map_err(|error| Failure::unusable(format_args!("DATABASE_URL: {error}")))?,
         queue: Queue::new(stores.redis_url.expose_secret(), &stores.fleet)
             .map_err(|error| Failure::unusable(format_args!("REDIS_URL: {error}")))?,
-        origin: config.origin.unwrap_or_else(|| Origin::of_loopback(address)),
+        ringer: Ringer::new(&origin.to_string(), reach, push_key),
+        origin,
         trusted_proxies: config.trusted_proxies,
         keep: config.keep,
         name: host::name().unwrap_or_else(|| "unnamed".to_owned()),

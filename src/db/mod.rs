@@ -2,7 +2,9 @@
 
 mod agents;
 mod audit;
+mod bells;
 mod checkup;
+mod devices;
 mod events;
 mod findings;
 mod fleet;
@@ -13,6 +15,7 @@ mod lease;
 mod metered;
 mod metrics;
 mod receipts;
+mod rings;
 mod runs;
 mod samples;
 mod seed;
@@ -32,7 +35,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 pub use audit::AuditLine;
+pub use bells::{Bell, NewBell, RingLine};
 pub use checkup::{Checkup, checkup};
+pub use devices::Subscription;
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
@@ -40,6 +45,7 @@ pub use kept::{Dropped, Kept, Part};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
 pub use metrics::{Figures, MetricsReader, MetricsToken, WorkerFigures};
 pub use receipts::Matches;
+pub use rings::DueRing;
 pub use runs::{Started, Stopped};
 pub use samples::{Sample, Sampled};
 pub use seed::{Seed, SeedPlan};

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{Db, FleetNow, Lease, Result, within};
 use crate::model::activity::{Activity, Call};
-use crate::model::stuck::{Patience, Watch};
+use crate::model::run::RunId;
+use crate::model::stuck::{Patience, Verdict, Watch};
 
 /// How many living runs are looked at for a count.
 const LOOKED_AT: i64 = 500;
@@ -82,14 +83,24 @@ impl Db {
         self.held(lease, u64::from(done.is_some())).await
     }
 
-    /// How many of the living runs are stuck, by Postgres's clock: at most [`FleetNow::COUNTED`], of at most a few hundred.
+    /// How many of the living runs are stuck: at most [`FleetNow::COUNTED`], of at most a few hundred.
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
     pub(super) async fn stuck_now(&self) -> Result<i32> {
+        let stuck = self.stuck_runs().await?.len();
+        Ok(i32::try_from(stuck).map_or(FleetNow::COUNTED, |stuck| stuck.min(FleetNow::COUNTED)))
+    }
+
+    /// The living runs that are stuck, by Postgres's clock, of at most a few hundred that are looked at.
+    ///
+    /// # Errors
+    /// [`super::Error::Unavailable`] when Postgres doesn't answer.
+    pub(super) async fn stuck_runs(&self) -> Result<Vec<(RunId, Verdict)>> {
         let rows = within(
             sqlx::query!(
-                r#"select now() as "now!", r.activity, r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
+                r#"select now() as "now!", r.id, r.activity, r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls,
+                          a.errors,
                           case when r.state = 'running' and r.trouble is null
                                then coalesce(r.last_event_at, r.started_at) end as heard_at,
                           extract(epoch from r.lease_until - now())::float8 as lease_left_s
@@ -103,9 +114,10 @@ impl Db {
         let stuck = rows.into_iter().filter_map(|row| {
             let patience =
                 patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, false);
-            watch(row.activity, row.usual_s, patience).judge(row.heard_at, row.lease_left_s, row.now)
+            let watch = watch(row.activity, row.usual_s, patience);
+            let verdict = watch.judge(row.heard_at, row.lease_left_s, row.now)?;
+            Some((RunId(row.id), verdict))
         });
-        let counted = usize::try_from(FleetNow::COUNTED).unwrap_or_default();
-        Ok(i32::try_from(stuck.take(counted).count()).unwrap_or(FleetNow::COUNTED))
+        Ok(stuck.collect())
     }
 }

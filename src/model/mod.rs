@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod agent;
+pub mod bell;
 pub mod device;
 pub mod event;
 pub mod found;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use super::terminate::REASON_MAX;
+use crate::model::bell::BellId;
 use crate::model::run::RunId;
 use crate::model::stop::StopId;
 
@@ -76,6 +77,7 @@ macro_rules! named_by_path {
 }
 named_by_path!(RunId);
 named_by_path!(StopId);
+named_by_path!(BellId);
 
 /// Marks a form, so that the same one sent twice does its work once.
 pub(crate) fn fresh_token() -> Result<String, Error> {

@@ -11,10 +11,10 @@ use actix_web::web::Data;
 use super::counts::Counts;
 use super::error::Error;
 
-/// Starts at nothing; each permission is one that our pages need: scripts, of which `static/live.js` opens their streams and
-/// alone may make elements of text, by a policy of its own.
+/// Starts at nothing; each permission is one that our pages need: scripts of ours, of which `static/live.js` alone may make
+/// elements of text, and `static/shell.js` alone may name a service worker, each by a policy of its own.
 const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; manifest-src 'self'; script-src 'self'; \
-    connect-src 'self'; require-trusted-types-for 'script'; trusted-types live; form-action 'self'; base-uri 'none'; \
+    worker-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types live worker; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
 const ALWAYS: [(&str, &str); 7] = [

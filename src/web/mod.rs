@@ -10,6 +10,8 @@ mod agents;
 mod assets;
 mod audit;
 mod counts;
+mod bell;
+mod bells;
 mod device;
 mod error;
 mod fleet;
@@ -37,6 +39,7 @@ mod pick;
 mod receipt;
 mod refusal;
 mod retention;
+mod ringing;
 mod run;
 mod runs;
 mod server;
@@ -58,6 +61,7 @@ use actix_web::guard::{Any, Get, Guard, Head, Post};
 use actix_web::middleware::from_fn;
 use actix_web::web::{ServiceConfig, get, post, resource, scope, to};
 
+use crate::bell::Ringer;
 use crate::config::{Keep, Origin};
 use crate::db::{Db, MetricsToken};
 use crate::queue::Queue;
@@ -73,6 +77,8 @@ pub struct Site {
     pub queue: Queue,
     /// The public origin.
     pub origin: Origin,
+    /// Who rings bells.
+    pub ringer: Ringer,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// How long transcripts are kept.
@@ -170,6 +176,16 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/account").route(get().to(account::index)))
                 .service(resource("/account/password").route(post().to(account::change_password)))
                 .service(resource("/account/sessions").route(post().to(account::end_sessions)))
+                .service(
+                    resource("/account/bells").route(get().to(bells::index)).route(post().to(bells::add)),
+                )
+                .service(resource("/account/bells/rings").route(get().to(bells::rings)))
+                .service(resource("/account/bells/device").route(post().to(bell::add_device)))
+                .service(resource("/account/bells/device/renew").route(post().to(bell::renew_device)))
+                .service(resource("/account/bells/arrived").route(post().to(bell::arrived)))
+                .service(resource("/account/bells/{id}").route(post().to(bell::change)))
+                .service(resource("/account/bells/{id}/test").route(post().to(bell::test)))
+                .service(resource("/account/bells/{id}/remove").route(post().to(bell::remove)))
                 .service(resource("/logout").route(post().to(login::sign_out)))
                 .default_service(to(page::nothing_here))
                 .wrap(from_fn(guard::require_superuser))

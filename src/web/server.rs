@@ -15,7 +15,7 @@ use super::live::Hub;
 use super::origin::{self, Ours};
 use super::own::Own;
 use super::throttle::Throttle;
-use super::{Site, headers, retention, routes, spread};
+use super::{Site, headers, retention, ringing, routes, spread};
 use crate::password::Passwords;
 use crate::queue::Notice;
 
@@ -109,6 +109,7 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToke
         spread::go_on(&site, &shutdown),
         retention::go_on(&site, &shutdown),
         own.go_on(&site, &shutdown),
+        ringing::go_on(&site, &shutdown),
         hub.into_inner().go_on(&shutdown)
     );
     served

@@ -1,5 +1,6 @@
 // What the tests share: one browser, one sign-in, and pages that fail the test when they complain.
 import { mkdirSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { after } from 'node:test';
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
@@ -31,7 +32,7 @@ export const pages = (run) => ['/', '/?state=failed', '/?q=wide&agent=claude-cod
 
 /** A page without JavaScript, unless it is wanted; `complaints` gathers what the console and the network have to say. `unbound`
     lets a test put scripts of its own into it. */
-export async function open(device, { scheme = 'light', stranger = false, script = false, fresh = false, proxy, zone, unbound = false } = {}) {
+export async function open(device, { scheme = 'light', stranger = false, script = false, fresh = false, proxy, permissions, zone, unbound = false } = {}) {
   if (!stranger) signedIn ??= await signIn();
   const session = fresh ? await signIn() : signedIn;
   const context = await browser.newContext({
@@ -41,6 +42,7 @@ export async function open(device, { scheme = 'light', stranger = false, script 
     proxy,
     timezoneId: zone,
     bypassCSP: unbound,
+    permissions,
     storageState: stranger ? undefined : session,
   });
   const page = await context.newPage();
@@ -95,3 +97,31 @@ export async function shoot(page, file) {
 /** How far the page is wider than its window. */
 export const overflow = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+
+/** A line to the server that can be cut and mended. */
+export async function line() {
+  const ends = new Set();
+  let whole = true;
+  const { hostname, port } = new URL(url);
+  const server = createServer((near) => {
+    if (!whole) return near.destroy();
+    const far = connect(Number(port), hostname);
+    for (const [one, other] of [[near, far], [far, near]]) {
+      ends.add(one);
+      one.on('error', () => other.destroy());
+      one.on('close', () => { ends.delete(one); other.destroy(); });
+      one.pipe(other);
+    }
+  });
+  await new Promise((done) => { server.listen(0, '127.0.0.1', done); });
+  const cut = () => {
+    whole = false;
+    for (const end of ends) end.destroy();
+  };
+  return {
+    server: `http://127.0.0.1:${server.address().port}`,
+    cut,
+    mend: () => { whole = true; },
+    end: () => new Promise((done) => { cut(); server.close(done); }),
+  };
+}

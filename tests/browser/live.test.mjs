@@ -1,8 +1,7 @@
 // Pages with their script: what changes is seen without reloading, and what a person is doing stays as it is.
-import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, facts, open, phone, shoot, start, until, url } from './browser.mjs';
+import { desk, facts, line, open, phone, shoot, start, until, url } from './browser.mjs';
 
 /** Two pages of one person: one acts, the other one watches. */
 async function both(path, device = desk) {
@@ -16,34 +15,6 @@ async function both(path, device = desk) {
     await watching.close();
   };
   return { acts: acting.page, sees: watching.page, close };
-}
-
-/** A line to the server that can be cut and mended. */
-async function line() {
-  const ends = new Set();
-  let whole = true;
-  const { hostname, port } = new URL(url);
-  const server = createServer((near) => {
-    if (!whole) return near.destroy();
-    const far = connect(Number(port), hostname);
-    for (const [one, other] of [[near, far], [far, near]]) {
-      ends.add(one);
-      one.on('error', () => other.destroy());
-      one.on('close', () => { ends.delete(one); other.destroy(); });
-      one.pipe(other);
-    }
-  });
-  await new Promise((done) => { server.listen(0, '127.0.0.1', done); });
-  const cut = () => {
-    whole = false;
-    for (const end of ends) end.destroy();
-  };
-  return {
-    server: `http://127.0.0.1:${server.address().port}`,
-    cut,
-    mend: () => { whole = true; },
-    end: () => new Promise((done) => { cut(); server.close(done); }),
-  };
 }
 
 /** Marks the page, so that a reload would show. */

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::introspection::IntrospectionTree;
 use actix_web::web::{Data, ServiceConfig, resource};
 use actix_web::{App, HttpResponse, HttpServer, test};
+use signalbox::bell::{Reach, Ringer};
 use signalbox::config::{Keep, Origin};
 use signalbox::db::{Db, Role};
 use signalbox::model::run::NewRun;
@@ -85,6 +86,7 @@ fn site() -> Site {
         db: Db::new("postgres://nobody@127.0.0.1:1/none", Role::Web, 1).unwrap(),
         queue: Queue::new("redis://127.0.0.1:1", "none").unwrap(),
         origin: Origin::parse("http://127.0.0.1:1").unwrap(),
+        ringer: Ringer::new("http://127.0.0.1:1", Reach::Local, None),
         trusted_proxies: Vec::new(),
         keep: Keep::default(),
         name: "it".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use signalbox::bell::{Reach, Ringer};
 use signalbox::config::{Keep, Origin};
 use signalbox::db::{Db, MetricsToken, Role, SessionHash, Visitor};
 use signalbox::queue::Queue;
@@ -63,6 +64,8 @@ pub(crate) struct Wants {
     pub(crate) redis_url: Option<String>,
     /// A public origin; otherwise it is the loopback address.
     pub(crate) origin: Option<&'static str>,
+    /// How far bells are rung.
+    pub(crate) reach: Option<Reach>,
     /// Proxies whose word counts.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
     /// How long transcripts are kept; for ever unless it says.
@@ -157,6 +160,7 @@ impl TestApp {
             origin: wants
                 .origin
                 .map_or_else(|| Origin::of_loopback(address), |it| Origin::parse(it).unwrap()),
+            ringer: Ringer::new(&format!("http://{address}"), wants.reach.unwrap_or(Reach::Local), None),
             trusted_proxies: wants.trusted_proxies,
             keep: wants.keep,
             name: "it".to_owned(),

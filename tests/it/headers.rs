@@ -9,7 +9,7 @@ fn check(what: &str, answer: &Answer) {
     assert!(csp.contains("frame-ancestors 'none'") && csp.contains("base-uri 'none'"), "{what}: {csp}");
     let scripts = csp.split("; ").filter(|part| part.starts_with("script-src"));
     assert_eq!(scripts.collect::<Vec<_>>(), ["script-src 'self'"], "{what}");
-    assert!(csp.contains("require-trusted-types-for 'script'; trusted-types live; "), "{what}: {csp}");
+    assert!(csp.contains("require-trusted-types-for 'script'; trusted-types live worker; "), "{what}: {csp}");
     assert!(!csp.contains("unsafe") && !csp.contains('*') && !csp.contains("http"), "{what}: {csp}");
     assert_eq!(header("x-content-type-options"), "nosniff", "{what}");
     assert_eq!(header("x-frame-options"), "DENY", "{what}");

@@ -28,7 +28,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("web", &["clock", "config", "db", "host", "model", "password", "queue", "telemetry"]),
+    ("web", &["bell", "clock", "config", "db", "host", "model", "password", "queue", "telemetry"]),
     ("worker", &["clock", "config", "db", "engine", "gate", "host", "model", "queue", "telemetry"]),
     ("db", &["model"]),
     ("queue", &["model"]),

@@ -154,6 +154,15 @@ async fn fill(app: &TestApp) -> Vec<i64> {
     ] {
         sqlx::query(change).bind(&worst).execute(app.sql()).await.unwrap();
     }
+    for change in [
+        "insert into bells (user_id, kind, name, url, secret, listens)
+         select id, 'webhook', left($1, 60), 'https://hook.example/' || left($1, 200), left($1, 100), '{lost}'
+         from users where name = 'ada'",
+        "insert into rings (bell_id, bell_name, bell_kind, user_name, kind, told, tries, trouble, due_at)
+         select id, left($1, 60), kind, $1, 'told', '{\"needs\": 3}', 1, $1, now() + interval '1 hour' from bells",
+    ] {
+        sqlx::query(change).bind(&worst).execute(app.sql()).await.unwrap();
+    }
     app.db.note_at_the_door(&worst, &worst, Some(&worst)).await.unwrap();
     runs
 }
@@ -177,6 +186,8 @@ async fn nothing_hostile_acts_on_any_page() {
         "/kept",
         "/audit",
         "/account",
+        "/account/bells",
+        "/account/bells/rings",
         "/stops",
         "/stops/1",
         "/stops/2",
