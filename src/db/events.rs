@@ -25,13 +25,13 @@ pub struct Batch {
 /// How many bytes of events a tail may hold before its oldest one.
 const TAIL_BYTES: i64 = 1024 * 1024;
 
-struct EventRow {
-    seq: i64,
-    at: time::OffsetDateTime,
-    source: String,
-    kind: String,
-    cut: i64,
-    payload: String,
+pub(super) struct EventRow {
+    pub(super) seq: i64,
+    pub(super) at: time::OffsetDateTime,
+    pub(super) source: String,
+    pub(super) kind: String,
+    pub(super) cut: i64,
+    pub(super) payload: String,
 }
 
 impl TryFrom<EventRow> for Event {

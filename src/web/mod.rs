@@ -6,11 +6,17 @@
 
 mod account;
 mod address;
+mod again;
 mod agents;
 mod assets;
 mod audit;
+mod clip;
+mod curve;
 mod device;
+mod diff;
+mod download;
 mod error;
+mod find;
 mod fleet;
 mod form;
 mod found;
@@ -25,8 +31,10 @@ mod ladder;
 mod lamp;
 mod live;
 mod login;
+mod markup;
 mod origin;
 mod page;
+mod part;
 mod patience;
 mod pick;
 mod receipt;
@@ -106,6 +114,12 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                     resource("/runs/{id}/terminate")
                         .route(get().to(terminate::confirm))
                         .route(post().to(terminate::terminate)),
+                )
+                .service(resource("/runs/{id}/find").route(get().to(find::find)))
+                .service(resource("/runs/{id}/events/{seq}").route(get().to(download::event)))
+                .service(resource("/runs/{id}/transcript.jsonl").route(get().to(download::transcript)))
+                .service(
+                    resource("/runs/{id}/again").route(get().to(again::ask)).route(post().to(again::start)),
                 )
                 .service(resource("/runs/{id}/work.patch").route(get().to(work::patch)))
                 .service(
