@@ -28,7 +28,7 @@ pub(crate) struct Diff {
     pub(crate) rest: Option<String>,
 }
 
-/// A line of it.
+/// A line of it, with its sign in front.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Comes(String),
@@ -36,6 +36,17 @@ pub(crate) enum Line {
     Stays(String),
     /// Some are left out between two changes.
     Gap,
+}
+
+impl Line {
+    fn sign(&mut self) {
+        match self {
+            Self::Comes(text) => text.insert_str(0, "+ "),
+            Self::Goes(text) => text.insert_str(0, "- "),
+            Self::Stays(text) => text.insert_str(0, "  "),
+            Self::Gap => {}
+        }
+    }
 }
 
 impl Diff {
@@ -59,6 +70,7 @@ impl Diff {
                 }
                 left = left.saturating_sub(kept + 1);
             }
+            line.sign();
             shown += 1;
             if left == 0 {
                 break;
@@ -110,10 +122,10 @@ mod tests {
         let old: String = (1..=20).map(|n| format!("line {n}\n")).collect();
         let shown = diff(&old, &old.replace("line 2\n", "line two\n").replace("line 19\n", ""));
         assert_eq!(shown.counts, "+1 −2");
-        assert_eq!(shown.lines[1..3], [Line::Goes("line 2".to_owned()), Line::Comes("line two".to_owned())]);
+        assert_eq!(shown.lines[1..3], [Line::Goes("- line 2".to_owned()), Line::Comes("+ line two".to_owned())]);
         assert_eq!(shown.lines.iter().filter(|line| **line == Line::Gap).count(), 1);
         assert_eq!((shown.lines.len(), shown.rest), (12, None));
-        assert_eq!(diff("", "a\nb").lines, [Line::Comes("a".to_owned()), Line::Comes("b".to_owned())]);
+        assert_eq!(diff("", "a\nb").lines, [Line::Comes("+ a".to_owned()), Line::Comes("+ b".to_owned())]);
     }
 
     #[test]
