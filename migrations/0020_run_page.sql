@@ -35,7 +35,10 @@ end $$;
 create trigger agents_keep_recipes after insert or update on agents for each row
     execute function agents_keep_recipes();
 
-alter table runs add recipe integer;
+alter table runs
+    add recipe      integer,
+    -- The first event that is an error, of those that came since this column is there.
+    add first_error bigint;
 
 -- Whoever claims a run, also a worker of the version before.
 create function runs_name_their_recipe() returns trigger language plpgsql as $$

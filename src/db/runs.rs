@@ -311,6 +311,7 @@ impl Db {
             model: row.model,
             events: row.events,
             last_event_at: row.last_event_at,
+            first_error: row.first_error,
             watch: watch(
                 row.activity,
                 row.usual_s,

@@ -111,8 +111,7 @@ impl Db {
             Way::On(edge) => look!(&self.pool, "seq > $2", "asc", "max", run.0, edge, kinds, patterns),
         };
         let mut upto = rows.first().and_then(|row| row.upto);
-        let candidates: Vec<Event> =
-            rows.into_iter().filter_map(LookedRow::event).collect::<Result<_>>()?;
+        let candidates: Vec<Event> = rows.into_iter().filter_map(LookedRow::event).collect::<Result<_>>()?;
         // There may be more of them in what was looked at.
         if candidates.len() as i64 == CANDIDATES {
             upto = candidates.last().map(|event| event.seq);

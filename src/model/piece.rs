@@ -83,7 +83,9 @@ impl Piece {
         };
         match self {
             Self::Init { model, version, .. } => lines(&[model, version]),
-            Self::Say(text) | Self::Think(text) | Self::Text(text) | Self::ToolResult { text, .. } => text.clone(),
+            Self::Say(text) | Self::Think(text) | Self::Text(text) | Self::ToolResult { text, .. } => {
+                text.clone()
+            }
             Self::ToolUse { name, input, .. } => lines(&[name, input]),
             Self::Edit { name, path, changes } => {
                 let changes = changes.iter().flat_map(|change| [change.old.as_str(), change.new.as_str()]);
@@ -95,7 +97,25 @@ impl Piece {
     }
 }
 
+impl Piece {
+    /// Whether it says that something failed.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::ToolResult { is_error: true, .. } | Self::Result { success: false, .. })
+    }
+}
+
 impl Event {
+    /// Whether it says that something failed.
+    pub fn is_error(&self) -> bool {
+        let may = match self.kind {
+            // Most say plainly that they don't.
+            Kind::ToolResult => self.payload.contains("\"is_error\":true"),
+            Kind::Result => true,
+            _ => false,
+        };
+        may && self.pieces().iter().any(Piece::is_error)
+    }
+
     /// What a page shows of it. Never empty.
     pub fn pieces(&self) -> Vec<Piece> {
         let as_text = || vec![Piece::Text(text::inert(&self.payload))];
@@ -158,7 +178,8 @@ fn piece_of_block(block: &Value) -> Option<Piece> {
 fn edit(block: &Value) -> Option<Piece> {
     let (name, input) = (block["name"].as_str()?, &block["input"]);
     let string = |from: &Value, key: &str| from[key].as_str().map(text::inert);
-    let change = |from: &Value| Some(Change { old: string(from, "old_string")?, new: string(from, "new_string")? });
+    let change =
+        |from: &Value| Some(Change { old: string(from, "old_string")?, new: string(from, "new_string")? });
     let changes = match name {
         "Edit" => vec![change(input)?],
         "MultiEdit" => input["edits"].as_array()?.iter().map(change).collect::<Option<_>>()?,

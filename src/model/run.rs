@@ -286,6 +286,8 @@ pub struct Run {
     pub events: i64,
     /// When the last event came.
     pub last_event_at: Option<OffsetDateTime>,
+    /// Which event is the first error, as far as it was noted.
+    pub first_error: Option<i64>,
     /// What it is in the middle of.
     pub watch: Watch,
 }

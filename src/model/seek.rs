@@ -120,9 +120,7 @@ impl Sought {
             What::Said => matches!(piece, Piece::Say(_) | Piece::Result { .. }),
             What::Calls => matches!(piece, Piece::ToolUse { .. } | Piece::Edit { .. }),
             What::Outputs => matches!(piece, Piece::ToolResult { .. }),
-            What::Errors => {
-                matches!(piece, Piece::ToolResult { is_error: true, .. } | Piece::Result { success: false, .. })
-            }
+            What::Errors => piece.is_error(),
             What::Result => matches!(piece, Piece::Result { .. }),
         };
         of_kind && place(&piece.text(), &self.words).is_some()
@@ -167,24 +165,34 @@ mod tests {
         Sought { what, words: words.to_owned() }.find(&event(line))
     }
 
-    const SAY: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"one\nsay \"Now\" ö_%\\"}]}}"#;
+    const SAY: &str =
+        r#"{"type":"assistant","message":{"content":[{"type":"text","text":"one\nsay \"Now\" ö_%\\"}]}}"#;
     const BAD: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"content":"Exit code 2"}]}}"#;
 
     #[test]
     fn words_are_found_as_they_are_read() {
         let hit = find(What::Anything, "\"now\"", SAY).unwrap();
         assert_eq!((hit.seq, hit.name.as_str()), (7, "Said"));
-        assert_eq!((hit.before.as_str(), hit.words.as_str(), hit.after.as_str()), ("say ", "\"Now\"", " ö_%\\"));
+        assert_eq!(
+            (hit.before.as_str(), hit.words.as_str(), hit.after.as_str()),
+            ("say ", "\"Now\"", " ö_%\\")
+        );
         assert_eq!(find(What::Anything, "content", SAY), None, "how a line is written isn't what is read");
         assert_eq!(find(What::Calls, "now", SAY), None);
     }
 
     #[test]
     fn errors_are_what_failed() {
-        assert_eq!(find(What::Errors, "", BAD).map(|hit| hit.words + &hit.after), Some("Exit code 2".to_owned()));
+        assert_eq!(
+            find(What::Errors, "", BAD).map(|hit| hit.words + &hit.after),
+            Some("Exit code 2".to_owned())
+        );
         assert_eq!(find(What::Errors, "", &BAD.replace("true", "false")), None);
         assert_eq!(find(What::Errors, "", r#"{"type":"result","subtype":"success","is_error":false}"#), None);
-        assert!(find(What::Errors, "", r#"{"type":"result","subtype":"error_max_turns","is_error":false}"#).is_some());
+        assert!(
+            find(What::Errors, "", r#"{"type":"result","subtype":"error_max_turns","is_error":false}"#)
+                .is_some()
+        );
     }
 
     #[test]
@@ -192,7 +200,8 @@ mod tests {
         // LIKE, as Postgres has it, for patterns of one part between two `%`.
         let like = |line: &str, pattern: &str| {
             let inner = pattern.trim_start_matches('%').strip_suffix('%').unwrap_or_default();
-            line.to_ascii_lowercase().contains(&inner.replace("\\_", "_").replace("\\%", "%").replace("\\\\", "\\"))
+            line.to_ascii_lowercase()
+                .contains(&inner.replace("\\_", "_").replace("\\%", "%").replace("\\\\", "\\"))
         };
         for words in ["\"Now\"", "ö_%\\", "ONE", "say \"now\" ö"] {
             let sought = Sought { what: What::Anything, words: words.to_owned() };
@@ -207,6 +216,8 @@ mod tests {
     fn long_lines_are_shown_around_the_words() {
         let line = format!("{}needle{}", "é".repeat(500), "é".repeat(500));
         let hit = find(What::Anything, "needle", &line).unwrap();
-        assert!(hit.before.starts_with('…') && hit.before.len() <= AROUND.0 + 5 && hit.after.len() <= AROUND.1);
+        assert!(
+            hit.before.starts_with('…') && hit.before.len() <= AROUND.0 + 5 && hit.after.len() <= AROUND.1
+        );
     }
 }

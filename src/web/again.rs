@@ -28,7 +28,12 @@ struct AgainPage {
 }
 
 /// The question.
-pub(crate) async fn ask(by: Superuser, site: Data<Site>, fleet: Data<Fleet>, id: RunId) -> Result<HttpResponse> {
+pub(crate) async fn ask(
+    by: Superuser,
+    site: Data<Site>,
+    fleet: Data<Fleet>,
+    id: RunId,
+) -> Result<HttpResponse> {
     let run = site.db.run(&by, id).await?;
     let page = AgainPage {
         frame: fleet.frame(&site.db, &by, Place::Runs).await?,
@@ -57,10 +62,14 @@ pub(crate) async fn start(
     sent: Form<Sent>,
 ) -> Result<HttpResponse> {
     if sent.once.is_empty() {
-        return Err(Error::Unprocessable("The form says nothing of itself; it would start a run each time.".to_owned()));
+        return Err(Error::Unprocessable(
+            "The form says nothing of itself; it would start a run each time.".to_owned(),
+        ));
     }
     let run = site.db.run(&by, id).await?;
     let new = NewRun::parse(&run.agent, &run.prompt, &run.title, Some(&sent.once))
         .map_err(|wrong| Error::Unprocessable(wrong.to_string()))?;
-    runs::begin(&by, &site, &fleet, &address, &NewRun { retry_of: Some(id), ..new }).await.map_err(Error::from)
+    runs::begin(&by, &site, &fleet, &address, &NewRun { retry_of: Some(id), ..new })
+        .await
+        .map_err(Error::from)
 }

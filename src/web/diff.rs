@@ -122,7 +122,10 @@ mod tests {
         let old: String = (1..=20).map(|n| format!("line {n}\n")).collect();
         let shown = diff(&old, &old.replace("line 2\n", "line two\n").replace("line 19\n", ""));
         assert_eq!(shown.counts, "+1 −2");
-        assert_eq!(shown.lines[1..3], [Line::Goes("- line 2".to_owned()), Line::Comes("+ line two".to_owned())]);
+        assert_eq!(
+            shown.lines[1..3],
+            [Line::Goes("- line 2".to_owned()), Line::Comes("+ line two".to_owned())]
+        );
         assert_eq!(shown.lines.iter().filter(|line| **line == Line::Gap).count(), 1);
         assert_eq!((shown.lines.len(), shown.rest), (12, None));
         assert_eq!(diff("", "a\nb").lines, [Line::Comes("+ a".to_owned()), Line::Comes("+ b".to_owned())]);
@@ -131,9 +134,8 @@ mod tests {
     #[test]
     fn the_worst_change_is_quick_and_short() {
         let began = std::time::Instant::now();
-        let lines = |seed: u64| -> String {
-            (0..8000_u64).map(|n| format!("{}\n", (n * seed) % 7)).collect()
-        };
+        let lines =
+            |seed: u64| -> String { (0..8000_u64).map(|n| format!("{}\n", (n * seed) % 7)).collect() };
         for (old, new) in [
             (lines(3), lines(5)),
             ("x".repeat(200_000), "y\n".repeat(100_000)),

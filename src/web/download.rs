@@ -106,7 +106,8 @@ pub(crate) async fn transcript(
         async move {
             let broken = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
             let by = viewer.proof().ok_or_else(|| broken(&"nobody is proven to read this"))?;
-            let events = site.db.events_after(&by, id, after, upto, AT_ONCE).await.map_err(|error| broken(&error))?;
+            let events =
+                site.db.events_after(&by, id, after, upto, AT_ONCE).await.map_err(|error| broken(&error))?;
             let Some(last) = events.last().map(|event| event.seq) else { return Ok::<_, io::Error>(None) };
             let mut part = Vec::new();
             for event in &events {

@@ -18,7 +18,7 @@ use crate::model::run::{Run, RunId};
 use crate::model::seek::{Hit, Sought, What};
 
 /// How long one looks before the page says how far it has come.
-const LOOKS_FOR: Duration = Duration::from_millis(400);
+const LOOKS_FOR: Duration = Duration::from_millis(800);
 
 /// How many a page lists.
 const LISTED: usize = 50;
@@ -111,13 +111,25 @@ pub(crate) async fn find(
         go_on: walk.upto.map(|seq| href(id, &sought, asked.to.as_deref(), seq)),
         q: sought.words,
         what,
-        hits: walk.hits.into_iter().map(|hit| (Moment::new(hit.at, now), hit)).map(|(at, hit)| (hit, at)).collect(),
+        hits: walk
+            .hits
+            .into_iter()
+            .map(|hit| (Moment::new(hit.at, now), hit))
+            .map(|(at, hit)| (hit, at))
+            .collect(),
         run,
     };
     show(&page)
 }
 
-async fn walk(site: &Site, by: &Superuser, run: RunId, sought: &Sought, way: Way, most: usize) -> Result<Walk> {
+async fn walk(
+    site: &Site,
+    by: &Superuser,
+    run: RunId,
+    sought: &Sought,
+    way: Way,
+    most: usize,
+) -> Result<Walk> {
     let began = Instant::now();
     let mut walk = Walk { hits: Vec::new(), upto: None };
     let mut way = way;

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 
 use ammonia::{Builder, UrlRelative};
 use askama::filters::Safe;
-use pulldown_cmark::{CodeBlockKind, CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
+use pulldown_cmark::{
+    CodeBlockKind, CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html,
+};
 use url::Url;
 
 use crate::model::text;
@@ -20,8 +22,30 @@ const PARTS_A_BYTE: usize = 2;
 const GROWTH: usize = 8;
 
 const TAGS: [&str; 24] = [
-    "p", "br", "hr", "em", "strong", "del", "code", "pre", "blockquote", "ul", "ol", "li", "h3", "h4", "h5", "h6",
-    "a", "table", "thead", "tbody", "tr", "th", "td", "small",
+    "p",
+    "br",
+    "hr",
+    "em",
+    "strong",
+    "del",
+    "code",
+    "pre",
+    "blockquote",
+    "ul",
+    "ol",
+    "li",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "a",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "small",
 ];
 
 /// Elements made here, and by nobody else: the one text that a template prints as it is.
@@ -37,8 +61,10 @@ impl Markup {
         let source = text::inert(source);
         let mut writer = Writer::default();
         let parts_max = PARTS_A_BYTE * source.len() + 64;
-        for event in Parser::new_ext(&source, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS)
-        {
+        for event in Parser::new_ext(
+            &source,
+            Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS,
+        ) {
             writer.take(event);
             if writer.parts.len() > parts_max {
                 return None;
@@ -167,7 +193,8 @@ impl<'a> Writer<'a> {
                 _ => None,
             })
             .collect();
-        (words.trim_end_matches('/') != url.as_str().trim_end_matches('/')).then(|| url.host_str().map(str::to_owned))?
+        (words.trim_end_matches('/') != url.as_str().trim_end_matches('/'))
+            .then(|| url.host_str().map(str::to_owned))?
     }
 }
 
@@ -178,7 +205,8 @@ fn inert(words: &str) -> CowStr<'static> {
 /// The address of a page that may be linked.
 fn address(href: &str) -> Option<Url> {
     let url: Url = href.parse().ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()).then_some(url)
+    (matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none())
+        .then_some(url)
 }
 
 /// The page has headings of its own above.
@@ -222,7 +250,9 @@ mod tests {
 
     #[test]
     fn what_agents_write_reads_well() {
-        let said = html("# Done\n\nI changed **two** files in `src`:\n\n1. one\n2. ~~two~~\n\n```rust\nlet a = \"<b>\";\n```\n\n| a | b |\n|--:|---|\n| 1 | 2 |\n\n- [x] tests\nline\n\n> quote\n");
+        let said = html(
+            "# Done\n\nI changed **two** files in `src`:\n\n1. one\n2. ~~two~~\n\n```rust\nlet a = \"<b>\";\n```\n\n| a | b |\n|--:|---|\n| 1 | 2 |\n\n- [x] tests\nline\n\n> quote\n",
+        );
         for part in [
             "<h3>Done</h3>",
             "<strong>two</strong>",
@@ -243,8 +273,14 @@ mod tests {
     #[test]
     fn links_lead_where_they_say_and_nowhere_else() {
         let rel = "rel=\"noopener noreferrer nofollow\"";
-        assert_eq!(html("[a](https://x.example/b)"), format!("<p><a href=\"https://x.example/b\" {rel}>a</a> (x.example)</p>\n"));
-        assert_eq!(html("<https://x.example/b>"), format!("<p><a href=\"https://x.example/b\" {rel}>https://x.example/b</a></p>\n"));
+        assert_eq!(
+            html("[a](https://x.example/b)"),
+            format!("<p><a href=\"https://x.example/b\" {rel}>a</a> (x.example)</p>\n")
+        );
+        assert_eq!(
+            html("<https://x.example/b>"),
+            format!("<p><a href=\"https://x.example/b\" {rel}>https://x.example/b</a></p>\n")
+        );
         for href in [
             "javascript:alert(1)",
             "JaVaScRiPt:alert(1)",
@@ -285,7 +321,9 @@ mod tests {
             assert_eq!(foreign(&html), None, "{source} became {html}");
             assert!(!html.contains("<!--"), "{html}");
         }
-        let hidden = html("&#x202e;a \u{202e} `\u{2066}` &#27;[31m \u{1b}[32m [x](https://a.example/&#x202e;) &#0; \u{200b}");
+        let hidden = html(
+            "&#x202e;a \u{202e} `\u{2066}` &#27;[31m \u{1b}[32m [x](https://a.example/&#x202e;) &#0; \u{200b}",
+        );
         assert!(hidden.contains("⟨U+202E⟩a") && hidden.contains("<code>⟨U+2066⟩</code>"), "{hidden}");
         assert!(!hidden.chars().any(|c| c.is_control() && c != '\n'), "{hidden:?}");
         assert_eq!(text::inert(&hidden), hidden);
@@ -305,7 +343,12 @@ mod tests {
             lines("`"),
             lines("<a "),
             lines("&#1;"),
-            format!("{}\n{}\n{}", lines("|a")[..4000].to_owned(), lines("|-")[..4000].to_owned(), lines("|\n")[..4000].to_owned()),
+            format!(
+                "{}\n{}\n{}",
+                lines("|a")[..4000].to_owned(),
+                lines("|-")[..4000].to_owned(),
+                lines("|\n")[..4000].to_owned()
+            ),
             format!("[a]: https://x.example/{}\n\n{}", "b".repeat(6000), &lines("[a]")[..6000]),
             lines("![a](b"),
             lines("1. a\n   "),

@@ -6,6 +6,7 @@ use askama::Template;
 
 use super::Site;
 use super::curve::{Curve, HEIGHT, WIDTH, curves};
+use super::diff::Line as DiffLine;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::glance::{Glance, Stuck, Within};
@@ -16,7 +17,6 @@ use super::receipt::Receipt;
 use super::show::{self, Moment};
 use super::spent;
 use super::transcript::{Entry, Transcript, View};
-use super::diff::Line as DiffLine;
 use crate::clock;
 use crate::db::Superuser;
 use crate::model::agent::Recipe;
@@ -275,6 +275,11 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
             )
         },
     ];
+    // What only an end gives isn't missed before.
+    figures.retain(|figure| {
+        let at_the_end = ["By its own clock", "Exit code"].contains(&figure.name);
+        run.state.is_over() || !at_the_end || figure.value.is_some()
+    });
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
     if let Some(tokens) = metered.and_then(spent::tokens) {
         figures.push(Figure { all: true, ..figure("Metered", Some(tokens)) });

@@ -85,12 +85,9 @@ impl Transcript {
         let ends = events.first().map(|event| event.seq).zip(events.last().map(|event| event.seq));
         let count = run.events.max(ends.map_or(0, |(_, last)| last));
         let span = match ends {
-            Some((first, last)) if first > 1 || last < count => format!(
-                "events {} to {} of {}",
-                show::count(first),
-                show::count(last),
-                show::count(count)
-            ),
+            Some((first, last)) if first > 1 || last < count => {
+                format!("events {} to {} of {}", show::count(first), show::count(last), show::count(count))
+            }
             Some(_) => number_of(count),
             None => String::new(),
         };

@@ -7,12 +7,17 @@ use signalbox::db::Way;
 use signalbox::model::metered::{Metered, Tokens};
 use signalbox::model::run::RunId;
 use signalbox::model::seek::{Sought, What};
+use signalbox::queue::Notice;
 
 use crate::app::{Answer, TestApp};
+use crate::fleet::Fleet;
+use crate::live::{end, says, watch};
 use crate::sample::{self, RUNNING, attributes, ended};
+use crate::scripted::Script;
 
 const CALL: &str = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"make \"it\""}}]}}"#;
-const FINE: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","content":"fine, is_error: none"}]}}"#;
+const FINE: &str =
+    r#"{"type":"user","message":{"content":[{"type":"tool_result","content":"fine, is_error: none"}]}}"#;
 const BAD: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"content":"No such Needle"}]}}"#;
 const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"All done."}"#;
 
@@ -77,10 +82,18 @@ async fn one_tap_leads_to_the_first_error_to_a_call_and_to_the_result() {
         let path = format!("/runs/{run}/find?{query}");
         assert!(query.contains("from") || page.body.contains(&path.replace('&', "&amp;")), "{path}");
         let answer = ada.get(&path).await;
-        assert_eq!(answer.header("location"), Some(format!("/runs/{run}?at={seq}#e{seq}").as_str()), "{query}");
+        assert_eq!(
+            answer.header("location"),
+            Some(format!("/runs/{run}?at={seq}#e{seq}").as_str()),
+            "{query}"
+        );
     }
     let none = ada.get(&format!("/runs/{run}/find?what=calls&to=next&from=3")).await;
-    assert!(none.status == 200 && none.body.contains("Nothing found in events 4 to 7 of 7."), "{}", none.body);
+    assert!(
+        none.status == 200 && none.body.contains("Nothing found in events 4 to 7 of 7."),
+        "{}",
+        none.body
+    );
 }
 
 #[tokio::test]
@@ -89,7 +102,10 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
     sample::lines(&app, run, 25_000).await;
-    sqlx::query("update events set payload = 'a needle' where seq in (3, 20001)").execute(app.sql()).await.unwrap();
+    sqlx::query("update events set payload = 'a needle' where seq in (3, 20001)")
+        .execute(app.sql())
+        .await
+        .unwrap();
     let (by, id) = (app.proof().await, RunId(run));
     let sought = Sought { what: What::Anything, words: "needle".to_owned() };
     let mut way = Way::Back(i64::MAX);
@@ -106,7 +122,10 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
     assert_eq!((on.upto, on.candidates.len()), (Some(10_003), 0));
 
     // Lines of a quarter of a megabyte: by their bytes, not by their number.
-    sqlx::query("update events set payload = repeat('x', 250000) where seq > 24900").execute(app.sql()).await.unwrap();
+    sqlx::query("update events set payload = repeat('x', 250000) where seq > 24900")
+        .execute(app.sql())
+        .await
+        .unwrap();
     let back = app.db.look_for(&by, id, &sought, Way::Back(i64::MAX)).await.unwrap();
     assert!((24_960..=24_970).contains(&back.upto.unwrap()), "{:?}", back.upto);
 
@@ -145,7 +164,9 @@ async fn the_page_costs_the_same_at_the_tail_of_a_long_transcript_as_of_a_short_
     let run = sample::run(&app, RUNNING).await;
     sample::lines(&app, run, 200_000).await;
     app.sql_do("analyze events").await;
-    for (edge, order) in [("seq < 9223372036854775807", "desc"), ("seq < 100001", "desc"), ("seq > 100000", "asc")] {
+    for (edge, order) in
+        [("seq < 9223372036854775807", "desc"), ("seq < 100001", "desc"), ("seq > 100000", "asc")]
+    {
         let explain = format!(
             "explain (analyze, buffers, costs off, timing off, format json)
              select * from (select *, sum(octet_length(payload)) over (order by seq {order}) as sum
@@ -178,11 +199,16 @@ async fn a_page_of_the_worst_is_small_and_quick() {
         r#"{{"type":"assistant","message":{{"content":[{}]}}}}"#,
         vec![r#"{"type":"tool_use","name":"x","input":{"a":"b\nc"}}"#; 3000].join(",")
     );
-    let lines: Vec<String> = [">".repeat(30_000), "*a ".repeat(10_000), "|a".repeat(8000) + "\n" + &"|-".repeat(8000), "[a](b".repeat(5000)]
-        .iter()
-        .map(|text| block(text))
-        .chain([edit, many, "\u{202e}".repeat(30_000)])
-        .collect();
+    let lines: Vec<String> = [
+        ">".repeat(30_000),
+        "*a ".repeat(10_000),
+        "|a".repeat(8000) + "\n" + &"|-".repeat(8000),
+        "[a](b".repeat(5000),
+    ]
+    .iter()
+    .map(|text| block(text))
+    .chain([edit, many, "\u{202e}".repeat(30_000)])
+    .collect();
     let all: Vec<(&str, &str, &str)> = (0..35)
         .map(|n| lines[n % lines.len()].as_str())
         .map(|line| ("stdout", if line.starts_with('{') { "tool_use" } else { "text" }, line))
@@ -207,12 +233,18 @@ async fn a_transcript_is_taken_away_whole_line_by_line() {
     sqlx::query(fill).bind(run).execute(app.sql()).await.unwrap();
     let answer = ada.get(&format!("/runs/{run}/transcript.jsonl")).await;
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(answer.header("content-disposition"), Some(format!("attachment; filename=\"run-{run}.jsonl\"").as_str()));
+    assert_eq!(
+        answer.header("content-disposition"),
+        Some(format!("attachment; filename=\"run-{run}.jsonl\"").as_str())
+    );
     let lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let seqs: Vec<i64> = lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, (1..=1700).collect::<Vec<_>>());
     assert_eq!(lines[0]["record"], serde_json::from_str::<Value>(CALL).unwrap());
-    assert_eq!((lines[4]["line"].as_str(), lines[4]["source"].as_str()), (Some("a needle in standard error"), Some("stderr")));
+    assert_eq!(
+        (lines[4]["line"].as_str(), lines[4]["source"].as_str()),
+        (Some("a needle in standard error"), Some("stderr"))
+    );
     assert_eq!(ada.get("/runs/999/transcript.jsonl").await.status, 404);
 }
 
@@ -284,10 +316,41 @@ async fn how_the_cost_of_a_run_grew_is_drawn_and_said_in_words() {
     assert!(!ada.get(&path).await.body.contains("class=\"card curve\""), "one point is no curve");
     meter(2, "50 s").await;
     meter(3, "50.2 s").await;
-    let points = sqlx::query_scalar::<_, i64>("select count(*) from spent").fetch_one(app.sql()).await.unwrap();
+    let points =
+        sqlx::query_scalar::<_, i64>("select count(*) from spent").fetch_one(app.sql()).await.unwrap();
     assert_eq!(points, 2, "what comes soon after another takes its place");
     let page = ada.get(&path).await;
-    for said in ["Cost over time: it grew to $0.75 in", "<title id=\"tokens-curve\">Tokens over time</title>", "<b>303</b>"] {
+    for said in [
+        "Cost over time: it grew to $0.75 in",
+        "<title id=\"tokens-curve\">Tokens over time</title>",
+        "<b>303</b>",
+    ] {
         assert!(page.body.contains(said), "{said} isn't in {}", page.body);
     }
+}
+
+#[tokio::test]
+async fn the_first_error_is_noted_as_it_comes_and_led_to_at_once() {
+    let fleet = Fleet::new().await;
+    let prints = [FINE, BAD, FINE, BAD].map(str::to_owned).to_vec();
+    fleet.engine.script(Script { prints, ..Script::default() });
+    let _worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until(run, "said it all", |run| run.events == 4 && run.first_error.is_some()).await;
+    let page = fleet.app.superuser().await.get(&format!("/runs/{run}")).await;
+    assert!(page.body.contains(&format!("href=\"/runs/{run}?at=2#e2\">First error")), "{}", page.body);
+}
+
+#[tokio::test]
+async fn who_reads_an_older_part_follows_the_run_but_gets_no_events() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    let run = run_with(&app, &TALK).await;
+    let (mut stream, whole) = watch(&ada, &format!("/runs/{run}?at=3")).await;
+    assert!(whole.piece("span").is_none() && whole.piece("now").is_none(), "{whole:?}");
+    sample::events(&app, run, &TALK).await;
+    end(&app, run).await;
+    app.queue.notice(Notice::Changed(RunId(run))).await.unwrap();
+    let told = stream.until("its end", Duration::from_secs(5), says("main", "data-state=\"ended\"")).await;
+    assert_eq!(told.events(), "");
 }

@@ -12,10 +12,10 @@ use crate::model::event::Event;
 use crate::model::metered::Point;
 use crate::model::run::RunId;
 use crate::web::Site;
+use crate::web::diff::Line as DiffLine;
 use crate::web::error::Result;
 use crate::web::page::Place;
 use crate::web::run::{Follows, run_page};
-use crate::web::diff::Line as DiffLine;
 use crate::web::transcript::{Entry, Transcript, View, entries};
 
 /// How many of the last events are remembered: a last word that repeats what was just said isn't drawn again.
