@@ -9,8 +9,8 @@ use actix_web::middleware::Next;
 
 use super::error::Error;
 
-/// Starts at nothing; each permission is one that our pages need: one script, `static/live.js`, which opens their streams and
-/// alone may make elements of text, by a policy of its own.
+/// Starts at nothing; each permission is one that our pages need: one script, `static/live.js`, which opens their streams,
+/// fetches older parts of a transcript by `static/talk.js`, and alone may make elements of text, by a policy of its own.
 const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; manifest-src 'self'; script-src 'self'; \
     connect-src 'self'; require-trusted-types-for 'script'; trusted-types live; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";

@@ -242,6 +242,9 @@ fn says(run: &Run, kept_waiting: Option<String>) -> Vec<String> {
     says
 }
 
+/// The figures that grow while a run lives.
+const METERED: [&str; 2] = ["Cost, metered by list price", "Lasted"];
+
 fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     let figure = |name, value| Figure { name, value, from: None, beside: None, all: false };
     let numbers = &run.numbers;
@@ -275,11 +278,11 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
             )
         },
     ];
-    // What only an end gives isn't missed before.
-    figures.retain(|figure| {
-        let at_the_end = ["By its own clock", "Exit code"].contains(&figure.name);
-        run.state.is_over() || !at_the_end || figure.value.is_some()
-    });
+    if !run.state.is_over() {
+        // The CLI says its figures at its end; they aren't missed before.
+        figures.retain(|figure| figure.value.is_some() || METERED.contains(&figure.name));
+        figures.iter_mut().for_each(|figure| figure.all = true);
+    }
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
     if let Some(tokens) = metered.and_then(spent::tokens) {
         figures.push(Figure { all: true, ..figure("Metered", Some(tokens)) });

@@ -117,7 +117,6 @@ test('who reads something older is told what is new, and stays there', { timeout
   await page.locator('#pill:not([hidden])').waitFor({ timeout: 30_000 });
   assert.match(await page.locator('#pill').textContent(), /^\d+ new below/);
   assert.equal(await page.evaluate(() => scrollY), 200);
-  await shoot(page, 'transcript-pill');
   await page.locator('#pill').tap();
   await page.locator('#pill').waitFor({ state: 'hidden' });
   const below = await page.evaluate(() => document.documentElement.scrollHeight - scrollY - innerHeight);
