@@ -62,7 +62,7 @@ function count(elements) {
 export function append(html, follows) {
   document.getElementById('silence')?.remove();
   const came = [...parse(html).children];
-  if (!follows) {
+  if (!follows || cutOff) {
     unseen += count(came);
     tell();
   }

@@ -36,9 +36,14 @@ for (const [device, name] of [[phone, 'phone'], [desk, 'desk']]) {
     assert.equal(before.length, 100);
     const [first] = before;
     await page.locator(`#e${first + 2}`).evaluate((it) => it.scrollIntoView({ block: 'start' }));
-    await page.evaluate(() => scrollBy(0, 1500));
-    await page.evaluate(() => scrollBy(0, -700));
-    await page.waitForFunction((first) => !document.getElementById(`e${first - 1}`) === false, first);
+    // Two movements, each of which is seen.
+    for (const by of [1500, -1400]) {
+      await page.evaluate((by) => new Promise((done) => {
+        addEventListener('scroll', () => requestAnimationFrame(done), { once: true });
+        scrollBy(0, by);
+      }), by);
+    }
+    await page.waitForFunction((first) => document.getElementById(`e${first - 1}`), first);
     const all = await seqs(page);
     assertWhole(all);
     assert.ok(all[0] < first && all.at(-1) === before.at(-1));
