@@ -335,7 +335,7 @@ mod tests {
     fn the_worst_takes_neither_long_nor_much_room() {
         let lines = |line: &str| line.repeat(12_000 / line.len());
         let worst = [
-            "a".repeat(100_000),
+            "a".repeat(1_000_000),
             lines(">"),
             lines("> "),
             lines("- "),
