@@ -8,9 +8,6 @@ const SILENT = 10_000;
 /** How soon a stream that the browser has given up is opened again, and how long a page stays live unseen. */
 const AGAIN = 2_000;
 const UNSEEN = 30_000;
-/** How many entries of a transcript stay in a page that follows it, and in one whose reader is somewhere else. */
-const ENTRIES = 600;
-const ENTRIES_UNFOLLOWED = 1800;
 
 const main = () => document.getElementById('main');
 const href = main()?.dataset.live;
@@ -142,43 +139,6 @@ function change(pieces) {
   if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
 
-// --- the transcript -----------------------------------------------------------------------------
-
-/** Whether its end is in sight: then it stays in sight. */
-const atEnd = () => {
-  const { scrollTop, clientHeight, scrollHeight } = document.documentElement;
-  return scrollTop > 0 && scrollTop + clientHeight > scrollHeight - 80;
-};
-
-function append(html, follows) {
-  const talk = document.getElementById('talk');
-  if (!talk) return;
-  document.getElementById('silence')?.remove();
-  for (const entry of [...parse(html).children]) {
-    const lines = entry.querySelector(':scope > .lines');
-    const before = talk.lastElementChild?.querySelector(':scope > .lines');
-    // Plain lines of one stream stand together.
-    if (lines && before && lines.className === before.className && before.childElementCount < 200) {
-      before.append(...lines.querySelectorAll(':scope > span'));
-    } else talk.append(entry);
-  }
-  shorten(talk, follows);
-}
-
-/** Takes the oldest entries out, so that the page doesn't grow for ever. */
-function shorten(talk, follows) {
-  const entries = [...talk.querySelectorAll(':scope > .ev')];
-  if (entries.length <= (follows ? ENTRIES : ENTRIES_UNFOLLOWED)) return;
-  for (const entry of entries.slice(0, entries.length - ENTRIES)) entry.remove();
-  const first = talk.querySelector(':scope > .ev')?.querySelector('.at')?.hash.slice(2);
-  let older = document.getElementById('older');
-  if (!older) {
-    older = parse('<p class="older" id="older"><a>← Older events</a></p>').firstElementChild;
-    talk.prepend(older);
-  }
-  older.querySelector('a').href = `${location.pathname}?before=${first}`;
-}
-
 // --- the stream ---------------------------------------------------------------------------------
 
 function open() {
@@ -194,9 +154,9 @@ function open() {
     ahead = at - heard;
     shown = at;
     const before = state();
-    const follows = document.getElementById('talk') && atEnd();
+    const follows = talk?.atEnd();
     if (pieces) change(pieces);
-    if (events) append(events, follows);
+    if (events) talk?.append(events, follows);
     if (follows) scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' });
     if (pieces) say(before);
     tick();
@@ -307,6 +267,9 @@ function tick() {
 
 // What else makes an app of the pages stands on its own.
 addEventListener('load', () => import('./shell.js').catch(() => {}));
+/** The part of this script that only a page with a transcript needs. */
+const talk = document.getElementById('talk') ? await import('./talk.js') : null;
+talk?.begin(parse);
 
 if (href && window.EventSource) {
   open();

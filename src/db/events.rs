@@ -25,13 +25,13 @@ pub struct Batch {
 /// How many bytes of events a tail may hold before its oldest one.
 const TAIL_BYTES: i64 = 1024 * 1024;
 
-struct EventRow {
-    seq: i64,
-    at: time::OffsetDateTime,
-    source: String,
-    kind: String,
-    cut: i64,
-    payload: String,
+pub(super) struct EventRow {
+    pub(super) seq: i64,
+    pub(super) at: time::OffsetDateTime,
+    pub(super) source: String,
+    pub(super) kind: String,
+    pub(super) cut: i64,
+    pub(super) payload: String,
 }
 
 impl TryFrom<EventRow> for Event {
@@ -130,6 +130,7 @@ impl Db {
         .await?;
         let span = |s: i64| Duration::from_secs(s.unsigned_abs());
         if let Some(row) = done {
+            self.note_first_error(lease, batch).await?;
             return Ok(row.usual_s.map(span));
         }
         let met = within(
@@ -150,6 +151,24 @@ impl Db {
                 Err(Error::Conflict(format!("{} events are stored, not {}", row.events, first.seq - 1)))
             }
         }
+    }
+
+    /// Notes where the first error of a run is, so that a page need not look for it.
+    async fn note_first_error(&self, lease: &Lease, batch: &Batch) -> Result<()> {
+        let Some(error) = batch.events.iter().find(|event| event.is_error()) else { return Ok(()) };
+        within(
+            sqlx::query!(
+                "update runs set first_error = $4
+                 where id = $1 and worker = $2 and fence = $3 and first_error is null",
+                lease.run().0,
+                lease.worker(),
+                lease.fence(),
+                error.seq
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
     }
 
     /// The last `result` line stored, for a worker that takes a run over.

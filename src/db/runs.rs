@@ -1,11 +1,14 @@
 //! Runs as the superuser sees and steers them. Every method takes the proof of who asks; each that
 //! changes something writes its audit row in the same statement.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::stuck::{patience, watch};
 use super::{Db, Error, Result, Superuser, within};
+use crate::model::agent::{Limits, Recipe};
 use crate::model::metered::{Cost, Metered, Tokens};
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
 use crate::model::run::{Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress};
@@ -186,8 +189,13 @@ impl Db {
                 r#"select r.*, a.name as agent, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
                           a.stops_stuck, extract(epoch from r.lease_until - now())::float8 as lease_left_s,
                           s.at as "saved_at?", s.bytes as saved_bytes, s.files as "saved_files?",
-                          s.unpushed as "saved_unpushed?", s.trouble as saved_trouble
+                          s.unpushed as "saved_unpushed?", s.trouble as saved_trouble,
+                          a.version as agent_version, p.version as "recipe_version?", p.image as recipe_image,
+                          p.model as recipe_model, p.memory_mib as "recipe_memory_mib?",
+                          p.milli_cpus as "recipe_milli_cpus?", p.pids as "recipe_pids?", p.time_s as "recipe_time_s?",
+                          array(select n.id from runs n where n.retry_of = r.id order by n.id desc limit 5) as "retries!"
                    from runs r join agents a on a.id = r.agent_id left join saved_work s on s.run_id = r.id
+                        left join recipes p on p.agent_id = r.agent_id and p.version = r.recipe
                    where r.id = $1"#,
                 id.0
             )
@@ -230,12 +238,26 @@ impl Db {
             unpushed: row.saved_unpushed.unwrap_or_default(),
             trouble: row.saved_trouble,
         });
+        let recipe = row.recipe_version.map(|version| Recipe {
+            version,
+            image: row.recipe_image,
+            model: row.recipe_model,
+            limits: Limits {
+                memory_mib: row.recipe_memory_mib.unwrap_or_default(),
+                milli_cpus: row.recipe_milli_cpus.unwrap_or_default(),
+                pids: row.recipe_pids.unwrap_or_default(),
+                time: Duration::from_secs(row.recipe_time_s.unwrap_or_default().unsigned_abs()),
+            },
+        });
         Ok(Run {
             id,
             agent: row.agent,
             title: row.title,
             prompt: row.prompt,
+            recipe,
+            agent_version: row.agent_version,
             retry_of: row.retry_of.map(RunId),
+            retries: row.retries.into_iter().map(RunId).collect(),
             asked_by: row.asked_by_name,
             asked_at: row.asked_at,
             state: row.state.parse()?,
@@ -289,6 +311,7 @@ impl Db {
             model: row.model,
             events: row.events,
             last_event_at: row.last_event_at,
+            first_error: row.first_error,
             watch: watch(
                 row.activity,
                 row.usual_s,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::event::{self, Kind};
+use super::piece;
 use super::text;
 
 /// The most calls that are remembered as open; agents call a handful at once.
@@ -82,7 +83,7 @@ fn call(block: &Value) -> Option<Act> {
     Some(Act::Call {
         id: word(&block["id"]),
         tool: if tool.is_empty() { "a tool".to_owned() } else { tool },
-        gist: event::gist(&block["input"]),
+        gist: piece::gist(&block["input"]),
         like: like.finish(),
     })
 }

@@ -36,3 +36,16 @@ pub struct Limits {
     /// Wall time from the container's start; then the ladder begins, with outcome `timed_out`.
     pub time: Duration,
 }
+
+/// What a run was made of: its agent as it was when the run was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Which version of the agent's recipe; the first is 1.
+    pub version: i32,
+    /// The container image; none means the worker's own.
+    pub image: Option<String>,
+    /// The model; none means the CLI's default.
+    pub model: Option<String>,
+    /// What the run may use at most.
+    pub limits: Limits,
+}

@@ -78,6 +78,19 @@ impl Metered {
     }
 }
 
+/// What a run had taken by then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When.
+    pub at: time::OffsetDateTime,
+    /// Dollars, by list price; none while no call had one.
+    pub usd: Option<f64>,
+    /// Tokens of prompts.
+    pub tokens_in: i64,
+    /// Tokens of answers.
+    pub tokens_out: i64,
+}
+
 /// What a run has cost in US dollars, and who says so.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cost {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::agent::Recipe;
 use super::metered::{Cost, Metered};
 use super::stuck::{self, Verdict, Watch};
 use super::wish::{StopWish, Taken};
@@ -221,10 +222,16 @@ pub struct Run {
     pub agent: String,
     /// What it is called: given, or the prompt's first words.
     pub title: String,
+    /// The recipe that it was claimed with; none before, and for runs of before recipes were kept.
+    pub recipe: Option<Recipe>,
+    /// Which version its agent's recipe has now.
+    pub agent_version: i32,
     /// What the agent was asked.
     pub prompt: String,
     /// The run that this one is a retry of.
     pub retry_of: Option<RunId>,
+    /// The newest few runs that are retries of this one.
+    pub retries: Vec<RunId>,
     /// Who asked for it.
     pub asked_by: String,
     /// When it was asked for.
@@ -279,6 +286,8 @@ pub struct Run {
     pub events: i64,
     /// When the last event came.
     pub last_event_at: Option<OffsetDateTime>,
+    /// Which event is the first error, as far as it was noted.
+    pub first_error: Option<i64>,
     /// What it is in the middle of.
     pub watch: Watch,
 }

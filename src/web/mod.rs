@@ -6,14 +6,20 @@
 
 mod account;
 mod address;
+mod again;
 mod agents;
 mod assets;
 mod audit;
 mod counts;
 mod bell;
 mod bells;
+mod clip;
+mod curve;
 mod device;
+mod diff;
+mod download;
 mod error;
+mod find;
 mod fleet;
 mod form;
 mod found;
@@ -31,9 +37,11 @@ mod live;
 mod login;
 mod measure;
 mod metrics;
+mod markup;
 mod origin;
 mod own;
 mod page;
+mod part;
 mod patience;
 mod pick;
 mod receipt;
@@ -133,6 +141,12 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                     resource("/runs/{id}/terminate")
                         .route(get().to(terminate::confirm))
                         .route(post().to(terminate::terminate)),
+                )
+                .service(resource("/runs/{id}/find").route(get().to(find::find)))
+                .service(resource("/runs/{id}/events/{seq}").route(get().to(download::event)))
+                .service(resource("/runs/{id}/transcript.jsonl").route(get().to(download::transcript)))
+                .service(
+                    resource("/runs/{id}/again").route(get().to(again::ask)).route(post().to(again::start)),
                 )
                 .service(resource("/runs/{id}/work.patch").route(get().to(work::patch)))
                 .service(

@@ -3,32 +3,39 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use askama::Template;
-use serde::Deserialize;
 
 use super::Site;
+use super::curve::{Curve, HEIGHT, WIDTH, curves};
+use super::diff::Line as DiffLine;
 use super::error::Result;
 use super::fleet::Fleet;
 use super::glance::{Glance, Stuck, Within};
 use super::kept;
 use super::lamp::Lamp;
-use super::page::{self, Frame, Place, number};
+use super::page::{self, Frame, Place};
+use super::part::{Asked, Part};
 use super::receipt::Receipt;
 use super::show::{self, Moment, Words};
 use super::spent;
-use super::transcript::{Entry, TAIL, Transcript, View};
+use super::transcript::{Entry, Transcript, View};
 use crate::clock;
 use crate::db::Superuser;
+use crate::model::agent::Recipe;
+use crate::model::metered::Point;
 use crate::model::run::{Run, RunId, State};
 
 /// How often a page looks again, in seconds: at a run that goes on, and at one that only its worker can settle.
 const LOOKS_AGAIN_S: (u32, u32) = (3, 10);
 
-/// Which part of the transcript is asked for.
-#[derive(Deserialize)]
-pub(crate) struct Asked {
-    before: Option<String>,
-    event: Option<String>,
-    still: Option<String>,
+/// What a page of a run follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// Nothing.
+    Nothing,
+    /// The run, but not its transcript.
+    Run,
+    /// Both; it has seen this event last.
+    Events(i64),
 }
 
 #[derive(Template)]
@@ -52,7 +59,13 @@ pub(crate) struct RunPage {
     confirmed: String,
     receipt: Option<Receipt>,
     figures: Vec<Figure>,
+    curves: Vec<Curve>,
+    recipe: Option<Made>,
+    /// How long its prompt is, in words.
+    prompt_size: String,
     talk: Transcript,
+    /// When the last event came, while it lives.
+    last_word: Option<Moment>,
     refresh: Option<u32>,
     now: Moment,
 }
@@ -67,6 +80,14 @@ struct Figure {
     all: bool,
 }
 
+/// The recipe that a run was made by.
+struct Made {
+    version: String,
+    /// That its agent's recipe is another one by now.
+    since: Option<String>,
+    parts: Vec<(&'static str, String)>,
+}
+
 /// The page of one run.
 pub(crate) async fn show(
     by: Superuser,
@@ -75,51 +96,57 @@ pub(crate) async fn show(
     id: RunId,
     asked: Query<Asked>,
 ) -> Result<HttpResponse> {
-    let before = asked.before.as_deref().map(number).transpose()?;
-    let only = asked.event.as_deref().map(number).transpose()?;
+    let part = asked.part()?;
     let run = site.db.run(&by, id).await?;
-    let (end, limit) = match only {
-        Some(seq) => (Some(seq.saturating_add(1)), 1),
-        None => (before, TAIL),
+    let points = async {
+        // Nothing was noted of a run whose gate has metered nothing.
+        Ok(if run.metered_at.is_some() { site.db.spent(&by, id).await? } else { Vec::new() })
     };
-    let events = site.db.events_tail(&by, id, end, limit).await?;
-    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+    let frame = fleet.frame(&site.db, &by, Place::Runs);
+    let (events, points, frame) = tokio::try_join!(part.events(&site, &by, id), points, frame)?;
     let now = clock::now();
     let last = events.last().map_or(0, |event| event.seq);
-    let mut talk = Transcript::new(&run, events, end, only.is_some(), now);
+    let mut talk = Transcript::new(&run, events, part, now);
     if talk.entries.is_empty()
         && run.events > 0
         && let Some(dropped) = site.db.dropped_events(&by, id).await?
     {
         talk.silence = kept::silence(&dropped, now).into();
     }
-    let follows = (asked.still.is_none() && talk.at_tail).then_some(last);
-    page::show(&run_page(frame, run, talk, follows, now))
+    let follows = match part {
+        _ if asked.is_still() => Follows::Nothing,
+        Part::Tail => Follows::Events(last),
+        _ => Follows::Run,
+    };
+    page::show(&run_page(frame, run, &points, talk, follows, now))
 }
 
-/// The page of a run; one that follows it has seen this event last.
+/// The page of a run.
 pub(crate) fn run_page(
     frame: Frame,
     run: Run,
+    points: &[Point],
     talk: Transcript,
-    follows: Option<i64>,
+    follows: Follows,
     now: time::OffsetDateTime,
 ) -> RunPage {
-    let refresh = match run.state {
-        _ if follows.is_none() => None,
-        State::Ended => None,
-        State::Lost => Some(LOOKS_AGAIN_S.1),
-        State::Queued | State::Starting | State::Running => Some(LOOKS_AGAIN_S.0),
+    let refresh = match (run.state, follows) {
+        (State::Ended, _) | (_, Follows::Nothing | Follows::Run) => None,
+        (State::Lost, _) => Some(LOOKS_AGAIN_S.1),
+        (State::Queued | State::Starting | State::Running, _) => Some(LOOKS_AGAIN_S.0),
     };
     let (kept_waiting, live) = (frame.keeps_waiting(), frame.live);
     // It takes nothing but time to become stuck: that is news also where a drawing as of another time is compared.
     let stuck = Stuck::of(&run, clock::now());
+    let lives = run.state == State::Running && run.stop.is_none();
     RunPage {
         frame,
-        stream: follows.map(|last| match live {
-            true => format!("/live/runs/{}", run.id),
-            false => format!("/live/runs/{}?from={last}", run.id),
-        }),
+        stream: match follows {
+            Follows::Nothing => None,
+            Follows::Run => Some(format!("/live/runs/{}?part=1", run.id)),
+            Follows::Events(_) if live => Some(format!("/live/runs/{}", run.id)),
+            Follows::Events(last) => Some(format!("/live/runs/{}?from={last}", run.id)),
+        },
         lamp: if stuck.is_some() { Lamp::STUCK } else { Lamp::of_run(&run) },
         since: match &stuck {
             Some(stuck) => format!("for {}", stuck.span),
@@ -144,10 +171,37 @@ pub(crate) fn run_page(
             .unwrap_or_default(),
         receipt: Receipt::of(&run, now),
         figures: figures(&run, now),
+        curves: curves(points, run.started_at),
+        recipe: run.recipe.as_ref().map(|recipe| made(recipe, run.agent_version)),
+        prompt_size: prompt_size(&run.prompt),
+        last_word: run.last_event_at.filter(|_| lives).map(|at| Moment::new(at, now)),
         talk,
         refresh,
         now: Moment::new(now, now),
         run,
+    }
+}
+
+fn made(recipe: &Recipe, now: i32) -> Made {
+    let (limits, worker) = (&recipe.limits, "the worker’s own");
+    Made {
+        version: format!("version {}", recipe.version),
+        since: (now != recipe.version).then(|| format!("Its agent is at version {now} now.")),
+        parts: vec![
+            ("Image", recipe.image.clone().unwrap_or_else(|| worker.to_owned())),
+            ("Model", recipe.model.clone().unwrap_or_else(|| "the CLI’s default".to_owned())),
+            ("Memory", format!("{} MiB", show::count(limits.memory_mib))),
+            ("Processors", show::thousandths(limits.milli_cpus)),
+            ("Processes", show::count(limits.pids)),
+            ("Time", show::span(limits.time)),
+        ],
+    }
+}
+
+fn prompt_size(prompt: &str) -> String {
+    match prompt.lines().count() {
+        0 | 1 => show::size(prompt.len() as i64),
+        lines => format!("{} lines, {}", show::count(lines as i64), show::size(prompt.len() as i64)),
     }
 }
 
@@ -195,6 +249,9 @@ fn says(run: &Run, kept_waiting: Option<Words>) -> Vec<Words> {
     says
 }
 
+/// The figures that grow while a run lives.
+const METERED: [&str; 2] = ["Cost, metered by list price", "Lasted"];
+
 fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
     let figure = |name, value| Figure { name, value, from: None, beside: None, all: false };
     let numbers = &run.numbers;
@@ -228,6 +285,11 @@ fn figures(run: &Run, now: time::OffsetDateTime) -> Vec<Figure> {
             )
         },
     ];
+    if !run.state.is_over() {
+        // The CLI says its figures at its end; they aren't missed before.
+        figures.retain(|figure| figure.value.is_some() || METERED.contains(&figure.name));
+        figures.iter_mut().for_each(|figure| figure.all = true);
+    }
     figures.push(Figure { all: true, ..figure("Model", run.model.clone()) });
     if let Some(tokens) = metered.and_then(spent::tokens) {
         figures.push(Figure { all: true, ..figure("Metered", Some(tokens)) });

@@ -334,26 +334,34 @@ pub(crate) async fn start(
         Ok(new) => NewRun { retry_of: filled.retry_of.parse().ok(), ..new },
         Err(wrong) => return form_page(&by, &site, &fleet, &filled, Some(&wrong.to_string())).await,
     };
-    let started = match site.db.start_run(&by, &new, Some(&address.to_string())).await {
-        Ok(started) => {
-            fleet.forget();
-            started
-        }
+    match begin(&by, &site, &fleet, &address, &new).await {
         Err(db::Error::NotFound) => {
             let problem = match filled.agent.as_str() {
                 "" => "Say which agent shall do it.".to_owned(),
                 name => format!("There is no agent called {name}."),
             };
-            return form_page(&by, &site, &fleet, &filled, Some(&problem)).await;
+            form_page(&by, &site, &fleet, &filled, Some(&problem)).await
         }
         Err(db::Error::Conflict(met)) => {
             let problem =
                 format!("{met} It says something else now, which wasn’t started. Once more starts it too.");
             let again = Filled { once: fresh_token()?, ..Filled::clone(&filled) };
-            return form_page(&by, &site, &fleet, &again, Some(&problem)).await;
+            form_page(&by, &site, &fleet, &again, Some(&problem)).await
         }
-        Err(error) => return Err(error.into()),
-    };
+        begun => Ok(begun?),
+    }
+}
+
+/// Starts a run, tells the workers, and goes on to its page.
+pub(crate) async fn begin(
+    by: &Superuser,
+    site: &Site,
+    fleet: &Fleet,
+    address: &Address,
+    new: &NewRun,
+) -> db::Result<HttpResponse> {
+    let started = site.db.start_run(by, new, Some(&address.to_string())).await?;
+    fleet.forget();
     if started.fresh
         && let Err(error) = site.queue.notice(Notice::Queued(started.run)).await
     {

@@ -75,6 +75,7 @@ impl Route {
         self.path
             .replace("/agents/{name}", "/agents/claude-code")
             .replace("{id}", "1")
+            .replace("{seq}", "1")
             .replace("{name}", "w1")
             .replace("{version}", "x")
             .replace("{file}", "app.css")

@@ -3,8 +3,9 @@
 use crate::app::TestApp;
 use crate::sample::{self, RUNNING, attributes};
 
-const TOOL: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I'll look."},{"type":"tool_use","name":"Bash","input":{"command":"ls -l"}}]}}"#;
+const TOOL: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I'll **look**."},{"type":"tool_use","name":"Bash","input":{"command":"ls -l"}}]}}"#;
 const ERROR: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"content":"Exit code 2\nno such file\nat all"}]}}"#;
+const EDIT: &str = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Edit","input":{"file_path":"src/a.rs","old_string":"a\nb\n","new_string":"a\n<c>\n"}}]}}"#;
 const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"All done."}"#;
 
 #[tokio::test]
@@ -20,22 +21,26 @@ async fn a_transcript_reads_as_a_conversation() {
         ("stdout", "tool_use", TOOL),
         ("stdout", "tool_result", ERROR),
         ("stdout", "other", r#"{"type":"system","subtype":"odd"}"#),
+        ("stdout", "tool_use", EDIT),
         ("stdout", "result", RESULT),
     ];
     sample::events(&app, run, &lines).await;
     let page = ada.get(&format!("/runs/{run}")).await;
-    let ids: Vec<&str> = attributes(&page, "id").into_iter().filter(|id| id.starts_with('e')).collect();
-    assert_eq!(ids, ["e1", "e2", "e3", "e4", "e5", "e6", "e7"]);
+    let is_event = |id: &&str| id.strip_prefix('e').is_some_and(|seq| seq.parse::<i64>().is_ok());
+    let ids: Vec<&str> = attributes(&page, "id").into_iter().filter(is_event).collect();
+    assert_eq!(ids, ["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"]);
     for said in [
-        "<pre>Please look.</pre>",
+        "<pre tabindex=\"0\">Please look.</pre>",
         "<div class=\"lines err\">",
-        "<p class=\"say\">I&#39;ll look.</p>",
+        "<div class=\"md\"><p>I'll <strong>look</strong>.</p>",
         "<b>Bash</b><span class=\"gist\">ls -l</span>",
         "<b>Error</b><span class=\"gist\">Exit code 2</span><span class=\"faint small\">3 lines</span>",
         "system odd",
+        "<b>Edit</b><span class=\"gist\">src/a.rs</span><span class=\"faint small\">+1 −1</span>",
+        "<span>  a</span><del>- b</del><ins>+ &#60;c&#62;</ins>",
         "Result: success",
         "All done.",
-        "7 events",
+        "8 events",
     ] {
         assert!(page.body.contains(said), "{said} isn't in {}", page.body);
     }
@@ -43,33 +48,53 @@ async fn a_transcript_reads_as_a_conversation() {
 }
 
 #[tokio::test]
-async fn a_transcript_opens_at_its_tail_and_goes_back() {
+async fn a_transcript_opens_at_its_tail_and_goes_back_and_on() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
-    let fill = sqlx::query(
-        "with lines as (insert into events (run_id, seq, at, source, kind, payload)
-             select $1, n, now(), 'stdout', 'text', 'line ' || n from generate_series(1, 450) n)
-         update runs set events = 450 where id = $1",
-    );
-    fill.bind(run).execute(app.sql()).await.unwrap();
+    sample::lines(&app, run, 250).await;
     let at = format!("/runs/{run}");
     let tail = ada.get(&at).await;
-    assert!(tail.body.contains("events 251 to 450 of 450") && tail.body.contains(">line 450<"));
-    assert!(!tail.body.contains(">line 250<"));
+    assert!(tail.body.contains("events 151 to 250 of 250") && tail.body.contains(">line 250<"));
+    assert!(!tail.body.contains(">line 150<"));
     assert!(tail.body.contains("http-equiv=\"refresh\""));
-    let older = ada.get(&format!("{at}?before=251")).await;
-    assert!(older.body.contains("events 51 to 250 of 450") && older.body.contains("?before=51"));
+    let older = ada.get(&format!("{at}?before=151")).await;
+    assert!(older.body.contains("events 51 to 150 of 250") && older.body.contains("?before=51"));
     assert!(!older.body.contains("http-equiv=\"refresh\""), "who reads the past isn't pulled out of it");
+    assert_eq!(sample::attribute(&older, "data-live"), format!("/live/runs/{run}?part=1"));
     let oldest = ada.get(&format!("{at}?before=51")).await;
-    assert!(oldest.body.contains(">line 1<") && !oldest.body.contains("← Older events"));
-    assert!(!ada.get(&format!("{at}?still=1")).await.body.contains("http-equiv=\"refresh\""));
-    assert_eq!(ada.get(&format!("{at}?before=x")).await.status, 422);
+    assert!(oldest.body.contains(">line 1<") && !oldest.body.contains("Older events"));
+    assert!(oldest.body.contains("?after=50"));
+    let newer = ada.get(&format!("{at}?after=100")).await;
+    assert!(newer.body.contains("events 101 to 200 of 250") && newer.body.contains("?after=200"));
+    let newest = ada.get(&format!("{at}?after=200")).await;
+    assert!(newest.body.contains(">line 250<") && !newest.body.contains("Newer events"));
+    let still = ada.get(&format!("{at}?still=1")).await;
+    assert!(!still.body.contains("http-equiv=\"refresh\"") && !still.body.contains(" data-live="));
+    for nowhere in ["before=x", "at=0", "before=3&after=3"] {
+        assert_eq!(ada.get(&format!("{at}?{nowhere}")).await.status, 422, "{nowhere}");
+    }
 }
 
 #[tokio::test]
-async fn a_long_piece_is_clipped_and_is_whole_on_a_page_of_its_own() {
+async fn a_permalink_opens_with_its_event_in_the_middle_and_marked() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let run = sample::run(&app, RUNNING).await;
+    sample::lines(&app, run, 250).await;
+    let page = ada.get(&format!("/runs/{run}?at=120")).await;
+    assert!(page.body.contains("events 90 to 189 of 250"), "{}", page.body);
+    assert!(page.body.contains("<span id=\"e120\" class=\"marked\">line 120</span>"));
+    assert_eq!(page.body.matches("class=\"marked\"").count(), 1);
+    assert!(page.body.contains(&format!("href=\"/runs/{run}?at=90#e90\"")), "each time is a permalink");
+    let gone = ada.get(&format!("/runs/{run}?at=900")).await;
+    assert_eq!((gone.status, gone.body.matches("class=\"marked\"").count()), (200, 0));
+}
+
+#[tokio::test]
+async fn a_long_piece_is_clipped_and_is_whole_in_a_file() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
     sample::worker(&app, "arm-1", 0).await;
@@ -77,10 +102,17 @@ async fn a_long_piece_is_clipped_and_is_whole_on_a_page_of_its_own() {
     sample::events(&app, run, &[("stdout", "text", &"é".repeat(30_000)), ("stdout", "text", "next")]).await;
     sqlx::query("update events set cut = 12345 where seq = 1").execute(app.sql()).await.unwrap();
     let page = ada.get(&format!("/runs/{run}")).await;
-    assert!(page.body.contains("18,000 more characters") && page.body.contains("?event=1"));
+    assert!(page.body.contains("28,000 more characters: show all"), "{}", page.body);
+    assert!(page.body.contains(&format!("href=\"/runs/{run}/events/1\"")));
     assert!(page.body.contains("12,345 bytes were cut off"));
-    let whole = ada.get(&format!("/runs/{run}?event=1")).await;
-    assert!(whole.body.contains(&"é".repeat(30_000)) && !whole.body.contains(">next<"));
+    let whole = ada.get(&format!("/runs/{run}/events/1")).await;
+    assert_eq!(whole.body, "é".repeat(30_000));
+    assert_eq!(whole.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(whole.header("content-disposition").unwrap().starts_with("attachment;"));
+    assert_eq!(whole.header("x-content-type-options"), Some("nosniff"));
+    for nowhere in ["/events/3", "/events/x", "/events/0"] {
+        assert_eq!(ada.get(&format!("/runs/{run}{nowhere}")).await.status, 404, "{nowhere}");
+    }
 }
 
 #[tokio::test]

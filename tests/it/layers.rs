@@ -207,6 +207,25 @@ fn templates_hold_no_script_no_style_and_nothing_unescaped() {
 }
 
 #[test]
+fn only_sanitised_markup_is_printed_as_it_is() {
+    let mut wrong = Vec::new();
+    for (file, text) in files("src", "rs").into_iter().filter(|(file, _)| file != "src/web/markup.rs") {
+        let lines = code(&text).filter(|(_, line)| {
+            ["filters::Safe", "HtmlSafe", "MaybeSafe", "Markup("].iter().any(|word| line.contains(word))
+        });
+        wrong.extend(lines.map(|(number, line)| format!("{file}:{number}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let home = std::fs::read_to_string(root().join("src/web/markup.rs")).unwrap();
+    assert_eq!(
+        home.matches("Self(text::inert(&CLEAN.clean(").count(),
+        1,
+        "it is made in one place, sanitised"
+    );
+    assert_eq!(home.matches("Some(Self(").count(), 1);
+}
+
+#[test]
 fn the_page_and_the_manual_guarantee_the_same_word_for_word() {
     let manual = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let page = std::fs::read_to_string(root().join("templates/runs/_guarantee.html")).unwrap();

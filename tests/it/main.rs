@@ -46,6 +46,7 @@ mod sse;
 mod stops;
 mod stuck;
 mod traces;
+mod transcript;
 mod wire;
 mod worker;
 mod workers;

@@ -201,7 +201,10 @@ async fn nothing_hostile_acts_on_any_page() {
     let each: Vec<String> = runs.iter().map(|run| format!("run={run}")).collect();
     paths.push(format!("/stops/new?{}", each.join("&")));
     for run in &runs {
-        paths.extend(["", "/terminate", "?event=4", "?before=3"].map(|end| format!("/runs/{run}{end}")));
+        paths.extend(
+            ["", "/terminate", "?at=4", "?before=3", "/find?q=a", "/again"]
+                .map(|end| format!("/runs/{run}{end}")),
+        );
         paths.push(format!("/runs/new?like={run}"));
     }
     for path in paths {

@@ -139,7 +139,7 @@ async fn a_page_says_what_the_agent_is_or_was_in() {
     let run = sample::run(&app, &[RUNNING, &[("activity", activity.as_str())]].concat()).await;
     let at = format!("/runs/{run}");
     sample::events(&app, run, &[("stdout", "tool_use", CALL), ("stdout", "text", "still at it")]).await;
-    for page in [&at, &format!("{at}?before=2"), &format!("{at}?event=2")] {
+    for page in [&at, &format!("{at}?before=2"), &format!("{at}?at=2")] {
         says(&ada.get(page).await, &["Is in: Bash <code>cargo test</code>, <time ", ">for 3 min 2"]);
     }
     says(

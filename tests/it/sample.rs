@@ -122,3 +122,13 @@ pub(crate) fn link(page: &Answer, rel: &str) -> Option<String> {
     let rest = page.body.split(&format!("rel=\"{rel}\" href=\"")).nth(1)?;
     Some(rest.split('"').next()?.replace("&#38;", "&"))
 }
+
+/// Adds so many lines of text to a run that has none.
+pub(crate) async fn lines(app: &TestApp, run: i64, lines: i64) {
+    let fill = sqlx::query(
+        "with lines as (insert into events (run_id, seq, at, source, kind, payload)
+             select $1, n, now(), 'stdout', 'text', 'line ' || n from generate_series(1, $2) n)
+         update runs set events = $2, last_event_at = now() where id = $1",
+    );
+    fill.bind(run).bind(lines).execute(app.sql()).await.unwrap();
+}

@@ -2,17 +2,20 @@
 
 use askama::Template;
 use bytes::Bytes;
+use time::OffsetDateTime;
 
 use super::message::{Message, Upto, stale};
 use super::view::{AsOf, Look, Seen};
 use crate::clock;
 use crate::db::Superuser;
 use crate::model::event::Event;
+use crate::model::metered::Point;
 use crate::model::run::RunId;
 use crate::web::Site;
+use crate::web::diff::Line as DiffLine;
 use crate::web::error::Result;
 use crate::web::page::Place;
-use crate::web::run::run_page;
+use crate::web::run::{Follows, run_page};
 use crate::web::transcript::{Entry, Transcript, View, entries};
 
 /// How many of the last events are remembered: a last word that repeats what was just said isn't drawn again.
@@ -34,21 +37,30 @@ struct Events {
 
 fn draw(run: RunId, events: Vec<Event>, after: &[Event]) -> Result<String> {
     let now = clock::now();
-    Ok(Events { id: run, entries: entries(events, after, false, now) }.render()?)
+    Ok(Events { id: run, entries: entries(events, after, None, now) }.render()?)
 }
 
 /// A run, and how far its transcript has been seen.
 pub(super) struct Follow {
     run: RunId,
+    /// Whether its transcript is followed too.
+    to_the_tail: bool,
     /// None before the first look.
     seen: Option<i64>,
     /// The last events.
     tail: Vec<Event>,
+    /// How what it took grew, as of when that was last written.
+    spent: (Option<OffsetDateTime>, Vec<Point>),
 }
 
 impl Follow {
     pub(super) fn new(run: RunId) -> Self {
-        Self { run, seen: None, tail: Vec::new() }
+        Self { run, to_the_tail: true, seen: None, tail: Vec::new(), spent: (None, Vec::new()) }
+    }
+
+    /// Without its transcript.
+    pub(super) fn alone(run: RunId) -> Self {
+        Self { to_the_tail: false, ..Self::new(run) }
     }
 
     pub(super) fn seen(&self) -> i64 {
@@ -59,13 +71,17 @@ impl Follow {
         let (db, by, id) = (&look.site.db, look.by, self.run);
         let new = async {
             match self.seen {
+                _ if !self.to_the_tail => Ok(Vec::new()),
                 Some(seen) => db.events_after(by, id, seen, i64::MAX, AT_ONCE).await,
                 None => db.events_tail(by, id, None, TAIL).await,
             }
         };
         let run = async { Ok(db.run(by, id).await?) };
         let (mut run, frame, new) = tokio::try_join!(run, look.frame(Place::Runs), async { Ok(new.await?) })?;
-        // It stands above the transcript, and stays.
+        if self.spent.0 != run.metered_at {
+            self.spent = (run.metered_at, db.spent(by, id).await?);
+        }
+        // It stands beside the transcript, and stays.
         run.prompt = String::new();
         let events = match self.seen {
             Some(_) if !new.is_empty() => Some(draw(id, new.clone(), &self.tail)?),
@@ -74,13 +90,17 @@ impl Follow {
         // A batch that is cut for its bytes may be the last one too; looking once more costs little.
         let more = self.seen.is_some() && new.len() as i64 >= AT_ONCE;
         let last = new.last().map_or(self.seen(), |event| event.seq);
-        self.seen = Some(last);
+        if self.to_the_tail {
+            self.seen = Some(last);
+        }
         self.tail.extend(new);
         self.tail.drain(..self.tail.len().saturating_sub(TAIL as usize));
         let ages = run.is_unconfirmed();
+        let (points, at_tail) = (self.spent.1.clone(), self.to_the_tail);
+        let follows = if at_tail { Follows::Events(last) } else { Follows::Run };
         let draw = move |at: AsOf| {
-            let talk = Transcript::followed(last);
-            Ok(run_page(frame.clone(), run.clone(), talk, Some(last), at.time()).render()?)
+            let talk = Transcript::followed(last, at_tail);
+            Ok(run_page(frame.clone(), run.clone(), &points, talk, follows, at.time()).render()?)
         };
         Ok(Seen { events, more, ..Seen::new(ages, draw) })
     }

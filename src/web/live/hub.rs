@@ -15,6 +15,7 @@ use super::message::From;
 use super::topic::{self, Handle, Join, Joined};
 use super::view::View;
 use super::viewers::{PROVE_EVERY, Viewer, Viewers};
+use crate::db::{SessionHash, Superuser};
 use crate::model::run::RunId;
 use crate::queue::{Notice, Unavailable};
 use crate::web::Site;
@@ -79,6 +80,11 @@ impl Hub {
     /// When something was last known to have changed.
     pub(super) fn changed(&self) -> Instant {
         *locked(&self.changed)
+    }
+
+    /// Somebody begins something that lasts, whom the guard has just let in: whether they still may is asked again and again.
+    pub(crate) fn enter(&self, session: SessionHash, by: Superuser) -> Arc<Viewer> {
+        self.viewers.enter(session, by)
     }
 
     /// Joins those who watch this view.
@@ -160,7 +166,7 @@ impl Hub {
     fn notice(&self, notice: Notice) {
         let about = |run: RunId| {
             move |view: &View| match view {
-                View::Run(watched) => *watched == run,
+                View::Run(watched) | View::RunAlone(watched) => *watched == run,
                 View::Runs(_) | View::Stop(..) | View::Workers => true,
                 View::Health => false,
             }

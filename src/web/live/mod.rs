@@ -20,6 +20,7 @@ use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
+use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
@@ -45,14 +46,23 @@ pub(crate) async fn runs(
     open(by, &hub, View::Runs(asked.list()?), stream).await
 }
 
+/// What the page of a run follows.
+#[derive(Deserialize)]
+pub(crate) struct Followed {
+    /// A part of the transcript that doesn't grow: then only the run itself.
+    part: Option<String>,
+}
+
 /// The stream of one run.
 pub(crate) async fn run(
     by: Superuser,
     hub: Data<Hub>,
     id: RunId,
+    followed: Query<Followed>,
     stream: (Session, HttpRequest),
 ) -> Result<HttpResponse> {
-    open(by, &hub, View::Run(id), stream).await
+    let view = if followed.part.is_some() { View::RunAlone(id) } else { View::Run(id) };
+    open(by, &hub, view, stream).await
 }
 
 /// The stream of a stop of many.

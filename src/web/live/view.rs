@@ -25,6 +25,8 @@ pub(super) enum View {
     Runs(runs::List),
     /// A run, at its tail.
     Run(RunId),
+    /// A run without its transcript, for who reads an older part of that.
+    RunAlone(RunId),
     /// A part of the receipts of a stop of many.
     Stop(StopId, Cursor),
     /// The workers.
@@ -97,6 +99,7 @@ impl Watched {
     pub(super) fn new(view: View) -> Self {
         match view {
             View::Run(run) => Self::Run(Follow::new(run)),
+            View::RunAlone(run) => Self::Run(Follow::alone(run)),
             other => Self::Other(other),
         }
     }
@@ -113,7 +116,7 @@ impl Watched {
         let (site, by) = (look.site, look.by);
         match self {
             Self::Run(follow) => follow.look(look).await,
-            Self::Other(View::Run(run)) => Follow::new(*run).look(look).await,
+            Self::Other(View::Run(run) | View::RunAlone(run)) => Follow::alone(*run).look(look).await,
             Self::Other(View::Runs(list)) => {
                 let list = *list;
                 let (rows, frame) = tokio::try_join!(list.rows(site, by), look.frame(Place::Runs))?;

@@ -15,7 +15,7 @@ pub(super) const PROVE_EVERY: Duration = Duration::from_secs(2);
 const PROOF_LASTS: Duration = Duration::from_secs(4);
 
 /// A session with streams open.
-pub(super) struct Viewer {
+pub(crate) struct Viewer {
     pub(super) session: SessionHash,
     proof: Mutex<(Superuser, Instant)>,
     gone: CancellationToken,
@@ -23,7 +23,7 @@ pub(super) struct Viewer {
 
 impl Viewer {
     /// The proof that this viewer is a superuser, if it is fresh.
-    pub(super) fn proof(&self) -> Option<Superuser> {
+    pub(crate) fn proof(&self) -> Option<Superuser> {
         let (by, at) = &*self.proof.lock().unwrap_or_else(PoisonError::into_inner);
         (!self.gone.is_cancelled() && at.elapsed() < PROOF_LASTS).then(|| by.clone())
     }
