@@ -10,6 +10,7 @@
 //! Web and worker meet only in Postgres (the truth) and Redis (the nudge). Only the worker touches a
 //! container engine. `tests/it/layers.rs` holds the code to the diagram.
 
+pub mod bell;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -12,6 +12,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "bell",
             "clock",
             "config",
             "db",
@@ -34,6 +35,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("queue", &["model"]),
     ("engine", &["model"]),
     ("gate", &["model"]),
+    ("bell", &["model"]),
     ("model", &[]),
     ("incognito", &[]),
     ("clock", &[]),
