@@ -3,12 +3,15 @@
 mod agents;
 mod audit;
 mod checkup;
+mod choices;
 mod events;
 mod findings;
 mod fleet;
 mod handle;
 mod host_stop;
 mod lease;
+mod lines;
+mod look;
 mod metered;
 mod receipts;
 mod runs;
@@ -33,7 +36,9 @@ pub use checkup::{Checkup, checkup};
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
+pub use choices::Choices;
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
+pub use lines::{Front, LINES, Listed, SECTION};
 pub use receipts::Matches;
 pub use runs::{Started, Stopped};
 pub use seed::{Seed, SeedPlan};
@@ -173,10 +178,11 @@ impl Db {
             })
             .log_statements(tracing::log::LevelFilter::Off);
         // A statement that we have given up is given up by Postgres too; else those that wait for a lock pile up there, a
-        // connection each, and are carried out when nobody wants them any more.
+        // connection each, and are carried out when nobody wants them any more. To compile a statement takes longer than any of
+        // ours.
         let set_role = match role {
-            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'",
-            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'",
+            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'; set jit = off",
+            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'; set jit = off",
         };
         let pool = PgPoolOptions::new()
             .max_connections(size)

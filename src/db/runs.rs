@@ -1,14 +1,10 @@
 //! Runs as the superuser sees and steers them. Every method takes the proof of who asks; each that
 //! changes something writes its audit row in the same statement.
 
-use serde_json::Value;
-use time::OffsetDateTime;
-
 use super::stuck::{patience, watch};
 use super::{Db, Error, Result, Superuser, within};
-use crate::model::metered::{Cost, Metered, Tokens};
-use crate::model::page::{Cursor, PAGE_SIZE, Page};
-use crate::model::run::{Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress};
+use crate::model::metered::{Metered, Tokens};
+use crate::model::run::{Evidence, NewRun, Numbers, Run, RunId, StopMode, StopProgress};
 use crate::model::wish::StopWish;
 use crate::model::work::{NewStop, SavedWork, WorkSeen};
 
@@ -34,148 +30,7 @@ pub struct Stopped {
     pub save: bool,
 }
 
-struct LineRow {
-    id: i64,
-    title: String,
-    agent: String,
-    worker: Option<String>,
-    state: String,
-    outcome: Option<String>,
-    note: Option<String>,
-    wish_at: Option<OffsetDateTime>,
-    delivered_at: Option<OffsetDateTime>,
-    asked_at: OffsetDateTime,
-    started_at: Option<OffsetDateTime>,
-    ended_at: Option<OffsetDateTime>,
-    last_event_at: Option<OffsetDateTime>,
-    cost_usd: Option<f64>,
-    metered_usd: Option<f64>,
-    at_least: bool,
-    lease_until: Option<OffsetDateTime>,
-    now: OffsetDateTime,
-    activity: Option<Value>,
-    usual_s: Option<i64>,
-    quiet_s: i64,
-    call_s: i64,
-    limited_s: i64,
-    same_calls: i64,
-    errors: i64,
-}
-
-impl TryFrom<LineRow> for RunLine {
-    type Error = Error;
-    fn try_from(row: LineRow) -> Result<Self> {
-        Ok(Self {
-            id: RunId(row.id),
-            title: row.title,
-            agent: row.agent,
-            worker: row.worker,
-            state: row.state.parse()?,
-            outcome: row.outcome.map(|word| word.parse()).transpose()?,
-            note: row.note,
-            wish_at: row.wish_at,
-            delivered_at: row.delivered_at,
-            asked_at: row.asked_at,
-            started_at: row.started_at,
-            ended_at: row.ended_at,
-            last_event_at: row.last_event_at,
-            cost: Cost::of(row.cost_usd, row.metered_usd, row.at_least),
-            lease_left_s: row.lease_until.map(|until| (until - row.now).as_seconds_f64()),
-            watch: watch(
-                row.activity,
-                row.usual_s,
-                patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, false),
-            ),
-        })
-    }
-}
-
-/// One page of the list: the same columns along another index. `$filter` and `$order` are literals, so
-/// that each statement is checked by the compiler and walks the index made for it.
-macro_rules! lines {
-    ($pool:expr, $filter:literal, $order:literal $(, $arg:expr)*) => {
-        within(
-            sqlx::query_as!(
-                LineRow,
-                r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
-                          coalesce(r.stop_trouble, r.reason, r.trouble, r.waits_because) as note,
-                          r.wish_at, r.delivered_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
-                          r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!",
-                          r.lease_until, now() as "now!",
-                          case when r.state in ('starting', 'running') then r.activity end as activity,
-                          r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors
-                   from runs r join agents a on a.id = r.agent_id where "# + $filter + " order by r.id " + $order
-                   + " limit $1",
-                PAGE_SIZE as i64 + 1
-                $(, $arg)*
-            )
-            .fetch_all($pool),
-        )
-        .await?
-    };
-}
-
 impl Db {
-    /// A page of runs, newest first, by one statement whose cost doesn't grow with the table.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn runs_page(
-        &self,
-        _by: &Superuser,
-        filter: RunFilter,
-        cursor: Cursor,
-    ) -> Result<Page<RunLine>> {
-        let pool = &self.pool;
-        let (id, newer) = match cursor {
-            Cursor::Start => (i64::MAX, false),
-            Cursor::Before(id) => (id, false),
-            Cursor::After(id) => (id, true),
-        };
-        let rows = match (filter, newer) {
-            (RunFilter::All, false) => lines!(pool, "r.id < $2", "desc", id),
-            (RunFilter::All, true) => lines!(pool, "r.id > $2", "asc", id),
-            (RunFilter::State(s), false) => lines!(pool, "r.state = $3 and r.id < $2", "desc", id, s.word()),
-            (RunFilter::State(s), true) => lines!(pool, "r.state = $3 and r.id > $2", "asc", id, s.word()),
-            (RunFilter::Outcome(o), false) => {
-                lines!(pool, "r.outcome = $3 and r.id < $2", "desc", id, o.word())
-            }
-            (RunFilter::Outcome(o), true) => {
-                lines!(pool, "r.outcome = $3 and r.id > $2", "asc", id, o.word())
-            }
-            (RunFilter::Unconfirmed, false) => {
-                lines!(pool, "r.wish = 'stop' and r.state <> 'ended' and r.id < $2", "desc", id)
-            }
-            (RunFilter::Unconfirmed, true) => {
-                lines!(pool, "r.wish = 'stop' and r.state <> 'ended' and r.id > $2", "asc", id)
-            }
-        };
-        let lines = rows.into_iter().map(RunLine::try_from).collect::<Result<Vec<_>>>()?;
-        Ok(Page::from_rows(lines, cursor, |line: &RunLine| line.id.0))
-    }
-
-    /// These runs, those that are there.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn runs_of(&self, _by: &Superuser, runs: &[RunId]) -> Result<Vec<RunLine>> {
-        let mut found = Vec::new();
-        for some in runs.chunks(PAGE_SIZE) {
-            let ids: Vec<i64> = some.iter().map(|run| run.0).collect();
-            found.extend(lines!(&self.pool, "r.id = any($2)", "asc", &ids));
-        }
-        found.into_iter().map(RunLine::try_from).collect()
-    }
-
-    /// The newest runs that workers hold or held when they fell silent, at most [`PAGE_SIZE`] and one.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn runs_held(&self, _by: &Superuser) -> Result<Vec<RunLine>> {
-        let rows = lines!(&self.pool, "r.state in ('starting', 'running', 'lost')", "desc");
-        rows.into_iter().map(RunLine::try_from).collect()
-    }
-
     /// One run, whole.
     ///
     /// # Errors

@@ -64,11 +64,12 @@ impl Seed {
             progress(last);
             first = last + 1;
         }
+        connection.execute(WORDS).await?;
         sqlx::query(EVENTS).bind(plan.events).bind(plan.runs).execute(&mut *connection).await?;
         sqlx::query(COUNTS).bind(plan.events).execute(&mut *connection).await?;
         connection.execute(ALIVE).await?;
         connection.execute(AUDIT).await?;
-        for table in ["vacuum analyze runs", "vacuum analyze events", "vacuum analyze audit"] {
+        for table in ["vacuum analyze runs", "vacuum analyze run_words", "vacuum analyze events", "vacuum analyze audit"] {
             connection.execute(table).await?;
         }
         Ok(())
@@ -138,7 +139,7 @@ const RUNS: &str = r#"
                       worker, fence, lease_until, container, started_at, ended_at, trouble,
                       delivered_at, egress_cut_at, stop_step, stop_step_at, stop_trouble, stop_next_at,
                       outcome, reason, exit_code, end_step, confirmed_at,
-                      turns, tokens_in, tokens_out, cost_usd, duration_ms, model)
+                      turns, tokens_in, tokens_out, cost_usd, duration_ms, model, result)
     select agent_id, title, title || '. Say in the end what you changed and how you checked it.',
            asked_by, asked_by_name, asked_at, state,
            case when stopped then 'stop' else 'run' end,
@@ -178,7 +179,11 @@ const RUNS: &str = r#"
            case when told then 60 + floor(turns * 380 * (0.5 + luck)) end,
            case when told then round(cost::numeric, 4)::float8 end,
            case when told then floor(extract(epoch from ran) * 1000) end,
-           case when state not in ('queued', 'starting') then 'claude-sonnet-4-5' end
+           case when state not in ('queued', 'starting') then 'claude-sonnet-4-5' end,
+           case when told and outcome = 'succeeded' then
+               (array['Done: ', 'All tests pass. ', 'Two findings, one fixed. ', 'Nothing to change. '])[1 + floor(luck * 4)]
+               || (1 + floor(turns / 3)) || ' files changed in src/' || (array['web', 'db', 'model', 'worker'])[1 + floor(place * 4)]
+               || '/file' || floor(key * 5000) || '.rs.' end
     from timed order by i"#;
 
 /// Transcripts for the newest runs until $1 events are there: an init line, then texts, tool calls and their results by
@@ -241,6 +246,13 @@ const ALIVE: &str = r#"
     from (select id as quiet_id, case when id % 8 = 0 then interval '46 minutes' else interval '0' end as quiet from runs
           where state = 'running') q
     where id = quiet_id"#;
+
+/// The words of all runs, which no trigger has kept; their index is made when they are there.
+const WORDS: &str = "
+    drop index run_words_words;
+    insert into run_words (run_id, words)
+    select id, words_of_run(id, title, prompt, result, reason) from runs on conflict do nothing;
+    create index run_words_words on run_words using gin (words) with (fastupdate = off)";
 
 /// The audit of the newest runs, in the order it would have grown.
 const AUDIT: &str = "

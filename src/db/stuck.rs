@@ -82,14 +82,14 @@ impl Db {
         self.held(lease, u64::from(done.is_some())).await
     }
 
-    /// How many of the living runs are stuck, by Postgres's clock: at most [`FleetNow::COUNTED`], of at most a few hundred.
+    /// Which of the living runs are stuck, by Postgres's clock: at most [`FleetNow::COUNTED`], of at most a few hundred.
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub(super) async fn stuck_now(&self) -> Result<i32> {
+    pub(super) async fn stuck_runs(&self) -> Result<Vec<i64>> {
         let rows = within(
             sqlx::query!(
-                r#"select now() as "now!", r.activity, r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
+                r#"select r.id, now() as "now!", r.activity, r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
                           case when r.state = 'running' and r.trouble is null
                                then coalesce(r.last_event_at, r.started_at) end as heard_at,
                           extract(epoch from r.lease_until - now())::float8 as lease_left_s
@@ -103,9 +103,10 @@ impl Db {
         let stuck = rows.into_iter().filter_map(|row| {
             let patience =
                 patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, false);
-            watch(row.activity, row.usual_s, patience).judge(row.heard_at, row.lease_left_s, row.now)
+            let verdict = watch(row.activity, row.usual_s, patience).judge(row.heard_at, row.lease_left_s, row.now);
+            verdict.map(|_| row.id)
         });
         let counted = usize::try_from(FleetNow::COUNTED).unwrap_or_default();
-        Ok(i32::try_from(stuck.take(counted).count()).unwrap_or(FleetNow::COUNTED))
+        Ok(stuck.take(counted).collect())
     }
 }

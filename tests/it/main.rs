@@ -40,6 +40,7 @@ mod sick_engine;
 mod sse;
 mod stops;
 mod stuck;
+mod views;
 mod wire;
 mod worker;
 mod workers;
