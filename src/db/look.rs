@@ -17,7 +17,7 @@ const AT_A_TIME: usize = 1000;
 /// How long a search goes on for one page.
 const SEARCHED_FOR: Duration = Duration::from_millis(25);
 /// How many stretches of words are searched at a time; migration 0019 says how long one is.
-const STRETCHES: [i64; 4] = [1, 3, 12, 48];
+const STRETCHES: [i64; 4] = [1, 3, 12, 24];
 const STRETCH_BITS: i64 = 14;
 
 /// What lies on the way that is walked along: the next runs of it, and where it goes on; nowhere at its end.
