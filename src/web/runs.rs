@@ -31,8 +31,8 @@ pub(crate) async fn index(
     request: HttpRequest,
 ) -> Result<HttpResponse> {
     let (asked, part) = (query.0.into_inner(), query.1.into_inner());
-    let (frame, choices) =
-        tokio::try_join!(fleet.frame(&site.db, &by, Place::Runs), fleet.choices(&site.db, &by))?;
+    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+    let choices = fleet.choices(&site.db, &by).await?;
     if let Err(problem) = asked.parse() {
         return show_again(Some(&problem), &listing::refused(frame, choices, asked, &part, problem.clone()));
     }

@@ -168,7 +168,7 @@ async fn each_filter_lets_in_its_own_and_no_other_back_and_forth() {
         ("q=haystack", hay),
         ("q=look+-haystack", |n, it| n % 7 != 0 && it.days >= 0),
         ("agent=reviewer&worker=x86-1", |_, it| it.reviewer && it.x86),
-        ("state=failed&who=bob&cost=0.4", |_, it| it.failed && it.bob && it.cents >= Some(40)),
+        ("state=failed&who=ada&cost=0.4", |_, it| it.failed && !it.bob && it.cents >= Some(40)),
         ("q=look+barn&state=succeeded&last=week", |n, it| n % 7 != 0 && !it.failed && it.days < 7),
         ("state=all&agent=claude-code&who=ada&worker=arm-1", |_, it| !it.reviewer && !it.bob && !it.x86),
     ];
@@ -298,9 +298,9 @@ async fn a_search_finds_prompt_title_result_and_reason() {
 async fn hostile_searches_are_only_words() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
-    sample::run(&app, &[("prompt", "'plain words'")]).await;
+    sample::run(&app, &[("title", "'Plain'"), ("prompt", "'plain words'")]).await;
     for q in [
-        "'; drop table runs; --", "a' & !b | (c", "\"unclosed", "\\", "a:*", "#0", "'#0'", "<b>x</b>", "or or or", "- - -a",
+        "'; drop table runs; --", "a' & !b | (c", "\"unclosed", "\\", "wor:*", "#0", "'#0'", "<b>x</b>", "or or or", "- - -a",
         "\"\"a", "é\u{301} 中文 👩\u{200d}🚀 ok", "\u{0}a", "\u{202e}a", "a\nb\tc", "-\"a", "a -", "1 or", "((((a", "%s%n",
     ] {
         let query = url::form_urlencoded::byte_serialize(q.as_bytes()).collect::<String>();
@@ -315,7 +315,8 @@ async fn hostile_searches_are_only_words() {
 async fn what_one_page_cannot_look_through_the_next_one_does() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
-    let needle = sample::run(&app, &with(&ended("'failed'"), &[("asked_by_name", "'bob'")])).await;
+    let columns = [("agent_id", "1"), ("prompt", "'x'"), ("asked_by_name", "'bob'")];
+    let needle = insert(&app, &with(&ended("'failed'"), &columns)).await;
     app.sql_do(
         "insert into runs (agent_id, title, prompt, asked_by, asked_by_name, state, outcome, end_step, confirmed_at, ended_at)
          select agent_id, title, prompt, asked_by, case when n > 13000 then 'bob' else 'ada' end, 'ended',

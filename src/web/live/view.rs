@@ -128,8 +128,8 @@ impl Watched {
             Self::Other(View::Run(run)) => Follow::new(*run).look(look).await,
             Self::Other(View::Runs(list)) => {
                 let list = Arc::clone(list);
-                let (frame, choices) =
-                    tokio::try_join!(look.frame(Place::Runs), look.fleet.choices(&site.db, by))?;
+                let frame = look.frame(Place::Runs).await?;
+                let choices = look.fleet.choices(&site.db, by).await?;
                 let seen = list.seen(site, by, &frame.notice.stuck).await?;
                 let draw = move |at: AsOf| {
                     Ok(list.page(frame.clone(), choices.clone(), seen.clone(), at.time()).render()?)
