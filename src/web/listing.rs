@@ -176,7 +176,16 @@ pub(crate) fn refused(frame: Frame, choices: Arc<Choices>, asked: Asked, part: &
     let page = list_page(frame, choices, &list, seen, now);
     // What isn't there can't be watched.
     let stream = String::new();
-    ListPage { asked, chips: Vec::new(), problem: Some(problem), pick_href: None, all_href: None, stream, ..page }
+    ListPage {
+        asked,
+        chips: Vec::new(),
+        quick: Vec::new(),
+        problem: Some(problem),
+        pick_href: None,
+        all_href: None,
+        stream,
+        ..page
+    }
 }
 
 fn list_page(frame: Frame, choices: Arc<Choices>, list: &List, seen: Seen, now: OffsetDateTime) -> ListPage {
