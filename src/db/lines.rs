@@ -100,20 +100,20 @@ macro_rules! lines {
 }
 pub(super) use lines;
 
-/// One page between two runs, `$order`ed by their number.
+/// One page that lies so `$from` a run, `$order`ed by their number.
 ///
-/// Where an index begins with what is filtered by, `$first` orders by that too, and the filter says `= any(…)`: to Postgres that is
-/// no constant, so that it can't take it into its head to walk along all runs instead and to throw most of them away.
+/// Where an index begins with what is filtered by, `$first` orders by that too, and the filter says `= any(array[…])`: to Postgres
+/// that is no constant, so that it can't take it into its head to walk along all runs instead and to throw most of them away. With
+/// one bound and a limit that it knows it keeps its plan, and doesn't make a new one each time.
 macro_rules! page {
-    ($pool:expr, $filter:literal, $first:literal, $order:literal, $between:expr $(, $arg:expr)*) => {
+    ($pool:expr, $filter:literal, $first:literal, $order:literal, $from:literal, $id:expr $(, $arg:expr)*) => {
         lines!(
             $pool,
             "",
             "0",
-            [" from runs r join agents a on a.id = r.agent_id where r.id > $1 and r.id < $2 and " $filter
+            [" from runs r join agents a on a.id = r.agent_id where r.id " $from " $1 and " $filter
                 " order by " $first "r.id " $order " limit 41"],
-            $between.0,
-            $between.1
+            $id
             $(, $arg)*
         )
     };
@@ -123,9 +123,9 @@ macro_rules! page {
 macro_rules! either {
     ($pool:expr, $filter:literal, [$down:literal, $up:literal], $between:expr $(, $arg:expr)*) => {
         if $between.2 {
-            page!($pool, $filter, $up, "asc", $between $(, $arg)*)
+            page!($pool, $filter, $up, "asc", ">", $between.0 $(, $arg)*)
         } else {
-            page!($pool, $filter, $down, "desc", $between $(, $arg)*)
+            page!($pool, $filter, $down, "desc", "<", $between.1 $(, $arg)*)
         }
     };
     ($pool:expr, $filter:literal, $between:expr $(, $arg:expr)*) => {
@@ -153,11 +153,6 @@ pub struct Front {
     pub rest: Vec<RunLine>,
     /// The cursor of older ones that are over, when there are any.
     pub older: Option<i64>,
-}
-
-/// For `= any(…)`.
-pub(super) fn one(word: &str) -> [String; 1] {
-    [word.to_owned()]
 }
 
 /// What lies between two runs, and whether the oldest comes first.
@@ -225,12 +220,14 @@ impl Db {
         cursor: Cursor,
         now: OffsetDateTime,
     ) -> Result<Listed> {
-        let Some(only) = Only::of(filter, now) else { return self.look_through(by, filter, cursor, now).await };
+        let Some(only) = Only::of(filter, now) else {
+            return self.look_through(by, filter, cursor, now).await;
+        };
         let (pool, there) = (&self.pool, between(cursor));
         let rows = match only {
-            Only::Kind(RunFilter::State(s)) => either!(pool, "r.state = any($3)", ["r.state, ", "r.state desc, "], there, &one(s.word())),
+            Only::Kind(RunFilter::State(s)) => either!(pool, "r.state = any(array[$2])", ["r.state, ", "r.state desc, "], there, s.word()),
             Only::Kind(RunFilter::Outcome(o)) => {
-                either!(pool, "r.outcome = any($3)", ["r.outcome, ", "r.outcome desc, "], there, &one(o.word()))
+                either!(pool, "r.outcome = any(array[$2])", ["r.outcome, ", "r.outcome desc, "], there, o.word())
             }
             Only::Kind(RunFilter::Unconfirmed) => {
                 either!(pool, "r.wish = 'stop' and r.state <> 'ended'", there)
@@ -242,21 +239,21 @@ impl Db {
             Only::Agent(name) => {
                 either!(
                     pool,
-                    "r.agent_id = any(array(select id from agents where name = $3))",
+                    "r.agent_id = any(array[(select id from agents where name = $2)])",
                     ["r.agent_id, ", "r.agent_id desc, "],
                     there,
                     name
                 )
             }
             Only::Worker(name) => {
-                either!(pool, "r.worker = any($3)", ["r.worker, ", "r.worker desc, "], there, &one(name))
+                either!(pool, "r.worker = any(array[$2])", ["r.worker, ", "r.worker desc, "], there, name)
             }
             Only::Who(name) => either!(
                 pool,
-                "r.asked_by_name = any($3)",
+                "r.asked_by_name = any(array[$2])",
                 ["r.asked_by_name, ", "r.asked_by_name desc, "],
                 there,
-                &one(name)
+                name
             ),
             Only::Tier(0) => either!(pool, "r.cost_tier >= 1", there),
             Only::Tier(1) => either!(pool, "r.cost_tier >= 2", there),
@@ -265,11 +262,11 @@ impl Db {
             // that, and than what a clock is set by. What lies outside isn't walked through.
             Only::Time(from, until) => either!(
                 pool,
-                "r.id > coalesce((select t.id from runs t where t.asked_at < $3::timestamptz - interval '1 hour'
+                "r.id > coalesce((select t.id from runs t where t.asked_at < $2::timestamptz - interval '1 hour'
                                   order by t.asked_at desc limit 1), 0)
-                 and r.id < coalesce((select t.id from runs t where t.asked_at > $4::timestamptz + interval '1 hour'
+                 and r.id < coalesce((select t.id from runs t where t.asked_at > $3::timestamptz + interval '1 hour'
                                       order by t.asked_at limit 1), 9223372036854775807)
-                 and (r.asked_at >= $3 and r.asked_at < $4) is true",
+                 and (r.asked_at >= $2 and r.asked_at < $3) is true",
                 there,
                 from,
                 until

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use super::lines::{LINES, LineRow, Listed, between, lines, one};
+use super::lines::{LINES, LineRow, Listed, between, lines};
 use super::{Db, Result, Superuser, within};
 use crate::model::filter::Filter;
 use crate::model::page::{Cursor, Page};
@@ -153,7 +153,8 @@ impl Db {
             return self.ahead_in_words(search.terms(), way, round).await;
         }
         let matching = &filter.matching;
-        let tier = filter.cents.map_or(0, |cents| [100, 1000, 10_000].iter().filter(|tier| cents >= **tier).count());
+        let tier =
+            filter.cents.map_or(0, |cents| [100, 1000, 10_000].iter().filter(|tier| cents >= **tier).count());
         Ok(match (matching.kind, &matching.worker, &matching.agent, &matching.who) {
             (RunFilter::Stuck, ..) => {
                 let mut ids: Vec<i64> =
@@ -176,26 +177,26 @@ impl Db {
             (RunFilter::Unconfirmed, ..) => along!(pool, "wish = 'stop' and state <> 'ended'", way),
             (RunFilter::Living, ..) => along!(pool, "state in ('queued', 'starting', 'running')", way),
             (RunFilter::State(state), ..) if state != State::Ended => {
-                along!(pool, "state = any($3)", ["state, ", "state desc, "], way, &one(state.word()))
+                along!(pool, "state = any(array[$3])", ["state, ", "state desc, "], way, state.word())
             }
             _ if tier == 3 => along!(pool, "cost_tier >= 3", way),
             _ if tier == 2 => along!(pool, "cost_tier >= 2", way),
             (RunFilter::Outcome(outcome), ..) if outcome != Outcome::Succeeded => {
-                along!(pool, "outcome = any($3)", ["outcome, ", "outcome desc, "], way, &one(outcome.word()))
+                along!(pool, "outcome = any(array[$3])", ["outcome, ", "outcome desc, "], way, outcome.word())
             }
             (_, Some(worker), ..) => {
-                along!(pool, "worker = any($3)", ["worker, ", "worker desc, "], way, &one(worker))
+                along!(pool, "worker = any(array[$3])", ["worker, ", "worker desc, "], way, worker)
             }
             (_, _, _, Some(who)) => along!(
                 pool,
-                "asked_by_name = any($3)",
+                "asked_by_name = any(array[$3])",
                 ["asked_by_name, ", "asked_by_name desc, "],
                 way,
-                &one(who)
+                who
             ),
             (_, _, Some(agent), _) => along!(
                 pool,
-                "agent_id = any(array(select id from agents where name = $3))",
+                "agent_id = any(array[(select id from agents where name = $3)])",
                 ["agent_id, ", "agent_id desc, "],
                 way,
                 agent

@@ -33,10 +33,10 @@ use sqlx::{ConnectOptions, Connection, Executor};
 
 pub use audit::AuditLine;
 pub use checkup::{Checkup, checkup};
+pub use choices::Choices;
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
-pub use choices::Choices;
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
 pub use lines::{Front, LINES, Listed, SECTION};
 pub use receipts::Matches;

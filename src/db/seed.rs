@@ -69,7 +69,12 @@ impl Seed {
         sqlx::query(COUNTS).bind(plan.events).execute(&mut *connection).await?;
         connection.execute(ALIVE).await?;
         connection.execute(AUDIT).await?;
-        for table in ["vacuum analyze runs", "vacuum analyze run_words", "vacuum analyze events", "vacuum analyze audit"] {
+        for table in [
+            "vacuum analyze runs",
+            "vacuum analyze run_words",
+            "vacuum analyze events",
+            "vacuum analyze audit",
+        ] {
             connection.execute(table).await?;
         }
         Ok(())

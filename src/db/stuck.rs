@@ -103,7 +103,8 @@ impl Db {
         let stuck = rows.into_iter().filter_map(|row| {
             let patience =
                 patience(row.quiet_s, row.call_s, row.limited_s, row.same_calls, row.errors, false);
-            let verdict = watch(row.activity, row.usual_s, patience).judge(row.heard_at, row.lease_left_s, row.now);
+            let verdict =
+                watch(row.activity, row.usual_s, patience).judge(row.heard_at, row.lease_left_s, row.now);
             verdict.map(|_| row.id)
         });
         let counted = usize::try_from(FleetNow::COUNTED).unwrap_or_default();

@@ -34,7 +34,8 @@ impl Search {
             n => return Err(SearchError::TooLong(n)),
         }
         let terms = terms(typed);
-        let is_word = |term: &str| term.contains(char::is_alphanumeric) && !term.starts_with('-') && term != "or";
+        let is_word =
+            |term: &str| term.contains(char::is_alphanumeric) && !term.starts_with('-') && term != "or";
         if !terms.split(' ').any(is_word) {
             return Err(SearchError::NoWord(typed.to_owned()));
         }
@@ -59,7 +60,8 @@ fn terms(typed: &str) -> String {
     let mut before = ' ';
     while let Some(c) = rest.next() {
         let begins = before.is_whitespace();
-        let minus = c == '-' && begins && rest.peek().is_some_and(|next| *next == '"' || next.is_alphanumeric());
+        let minus =
+            c == '-' && begins && rest.peek().is_some_and(|next| *next == '"' || next.is_alphanumeric());
         let kept = minus || c == '"' || !(c.is_ascii_punctuation() || c.is_whitespace() || c.is_control());
         out.push(if kept { c } else { ' ' });
         before = c;
@@ -78,7 +80,10 @@ mod tests {
     #[test]
     fn words_are_parted_as_they_are_kept() {
         assert_eq!(terms_of(" src/web/runs.rs "), "src web runs rs");
-        assert_eq!(terms_of("foo_bar-baz -flaky \"a.b c\" -\"x y\""), "foo bar baz -flaky \"a b c\" -\"x y\"");
+        assert_eq!(
+            terms_of("foo_bar-baz -flaky \"a.b c\" -\"x y\""),
+            "foo bar baz -flaky \"a b c\" -\"x y\""
+        );
         assert_eq!(terms_of("a\0b - 5 Ünï"), "a b   5 Ünï");
     }
 

@@ -123,7 +123,9 @@ impl RunFilter {
             Self::State(State::Running) => held(&[State::Running]),
             Self::State(State::Lost) => held(&[State::Lost]),
             Self::Unconfirmed => Some(Reach { held: Reach::ALL.held, wished: true, queued: false }),
-            Self::Living => Some(Reach { held: &[State::Starting, State::Running], wished: false, queued: true }),
+            Self::Living => {
+                Some(Reach { held: &[State::Starting, State::Running], wished: false, queued: true })
+            }
             Self::State(State::Ended) | Self::Outcome(_) | Self::Stuck | Self::Needs => None,
         }
     }

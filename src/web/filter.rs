@@ -62,7 +62,8 @@ impl Asked {
         let kind: RunFilter =
             kind.map_err(|_| format!("Runs can’t be {:?}; there is no such filter.", self.state))?;
         let agent = name("agent", &self.agent)?;
-        let matching = Matching { kind, agent, worker: name("worker", &self.worker)?, who: name("person", &self.who)? };
+        let matching =
+            Matching { kind, agent, worker: name("worker", &self.worker)?, who: name("person", &self.who)? };
         let last = match self.last.trim() {
             "" => None,
             word => Some(word.parse::<Lately>().map_err(|_| {
@@ -71,7 +72,9 @@ impl Asked {
         };
         let (from, until) = (moment(&self.from)?, moment(&self.until)?);
         let since = match (last, from) {
-            (Some(_), Some(_)) => return Err("Say either from when, or how long back from now; not both.".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err("Say either from when, or how long back from now; not both.".to_owned());
+            }
             (last, from) => last.map(Since::Lately).or(from.map(Since::Moment)),
         };
         if let (Some(Since::Moment(from)), Some(until)) = (since, until)
@@ -156,7 +159,12 @@ pub(crate) struct Chip {
 }
 
 /// What a filter goes by, each with the way to the list without it.
-pub(crate) fn chips(filter: &Filter, asked: &Asked, more: &[(&str, String)], now: OffsetDateTime) -> Vec<Chip> {
+pub(crate) fn chips(
+    filter: &Filter,
+    asked: &Asked,
+    more: &[(&str, String)],
+    now: OffsetDateTime,
+) -> Vec<Chip> {
     let at = |at: OffsetDateTime| Moment::new(at, now).minute();
     let kind = filter.matching.kind;
     let words = asked.parts().map(|(part, said)| {
@@ -174,7 +182,10 @@ pub(crate) fn chips(filter: &Filter, asked: &Asked, more: &[(&str, String)], now
                 _ => said.to_owned(),
             },
             "until" => format!("until {}", filter.until.map_or_else(|| said.to_owned(), at)),
-            "cost" => format!("≥ {}", filter.cents.map_or_else(|| said.to_owned(), |cents| dollars(cents as f64 / 100.0))),
+            "cost" => format!(
+                "≥ {}",
+                filter.cents.map_or_else(|| said.to_owned(), |cents| dollars(cents as f64 / 100.0))
+            ),
             _ => said.to_owned(),
         };
         Chip { word, href: asked.without(part).href("/", more) }
@@ -191,7 +202,9 @@ fn name(what: &str, typed: &str) -> Result<Option<String>, String> {
     let name = typed.trim();
     match name.chars().count() {
         0 => Ok(None),
-        _ if name.contains(char::is_control) => Err(format!("No {what} is called that: it holds what can’t be typed.")),
+        _ if name.contains(char::is_control) => {
+            Err(format!("No {what} is called that: it holds what can’t be typed."))
+        }
         1..=NAME_MAX => Ok(Some(name.to_owned())),
         n => Err(format!("No {what} has a name of {n} characters; {NAME_MAX} is the most.")),
     }
@@ -209,7 +222,8 @@ fn moment(typed: &str) -> Result<Option<OffsetDateTime>, String> {
         .map(|day| PrimitiveDateTime::new(day, Time::MIDNIGHT))
         .or_else(|_| PrimitiveDateTime::parse(&typed.replace(' ', "T"), minute));
     let read = read.ok().map(PrimitiveDateTime::assume_utc).filter(|at| (1970..9000).contains(&at.year()));
-    let read = read.ok_or_else(|| format!("{typed:?} is no time; write it like 2026-11-28 or 2026-11-28T14:30."))?;
+    let read =
+        read.ok_or_else(|| format!("{typed:?} is no time; write it like 2026-11-28 or 2026-11-28T14:30."))?;
     Ok(Some(read))
 }
 

@@ -70,7 +70,13 @@ impl List {
     }
 
     /// The page that shows this.
-    pub(crate) fn page(&self, frame: Frame, choices: Arc<Choices>, seen: Seen, now: OffsetDateTime) -> ListPage {
+    pub(crate) fn page(
+        &self,
+        frame: Frame,
+        choices: Arc<Choices>,
+        seen: Seen,
+        now: OffsetDateTime,
+    ) -> ListPage {
         list_page(frame, choices, self, seen, now)
     }
 
@@ -158,19 +164,21 @@ const QUICK: [(&str, &str); 5] = [
     ("/?state=all", "All"),
 ];
 
-const NOT_BY_THAT: &str =
-    "All that match can be stopped at once where a list goes by state, agent, worker or person alone. Here, select them.";
-const JUDGED: &str = "What needs you, and what is stuck, is judged anew at each look: select what is to be stopped.";
+const NOT_BY_THAT: &str = "All that match can be stopped at once where a list goes by state, agent, worker or person alone. Here, select them.";
+const JUDGED: &str =
+    "What needs you, and what is stuck, is judged anew at each look: select what is to be stopped.";
 
 /// The page whose filter makes no sense: all that was typed, and what is wrong.
-pub(crate) fn refused(frame: Frame, choices: Arc<Choices>, asked: Asked, part: &Part, problem: String) -> ListPage {
+pub(crate) fn refused(
+    frame: Frame,
+    choices: Arc<Choices>,
+    asked: Asked,
+    part: &Part,
+    problem: String,
+) -> ListPage {
     let now = clock::now();
-    let list = List {
-        filter: Filter::default(),
-        cursor: Cursor::Start,
-        pick: part.pick.is_some(),
-        front: false,
-    };
+    let list =
+        List { filter: Filter::default(), cursor: Cursor::Start, pick: part.pick.is_some(), front: false };
     let page = Page { rows: Vec::new(), newer: None, older: None };
     let seen = Seen::Listed(Listed { page, looked_to: None });
     let page = list_page(frame, choices, &list, seen, now);
@@ -202,7 +210,8 @@ fn list_page(frame: Frame, choices: Arc<Choices>, list: &List, seen: Seen, now: 
         asked.href(path, &more)
     };
     let kept_waiting = frame.keeps_waiting();
-    let rows = |lines: Vec<_>| lines.into_iter().map(|line| Row::new(line, kept_waiting.as_deref(), now)).collect();
+    let rows =
+        |lines: Vec<_>| lines.into_iter().map(|line| Row::new(line, kept_waiting.as_deref(), now)).collect();
     let section = |lines: Vec<_>, all: i32| {
         let mut rows: Vec<Row> = rows(lines);
         let more = (rows.len() > SECTION).then(|| more(all));

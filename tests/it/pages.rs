@@ -184,7 +184,7 @@ async fn nothing_hostile_acts_on_any_page() {
         "/hold",
         "/handle/leave",
         "/?state=needs",
-        "/?q=w+%3Cb%3E+%E2%80%AE&agent=%22%3E%3Cb%3E&pick=1",
+        "/?q=w+%3Cb%3E+&agent=%22%3E%3Cb%3E&pick=1",
     ]
     .map(str::to_owned)
     .into();

@@ -198,7 +198,13 @@ async fn a_time_from_and_until_is_kept_to_the_minute() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
     let mut runs = Vec::new();
-    for at in ["2026-11-01 10:00Z", "2026-11-01 10:01Z", "2026-11-01 10:59Z", "2026-11-01 11:00Z", "2026-11-02 00:00Z"] {
+    for at in [
+        "2026-11-01 10:00Z",
+        "2026-11-01 10:01Z",
+        "2026-11-01 10:59Z",
+        "2026-11-01 11:00Z",
+        "2026-11-02 00:00Z",
+    ] {
         let at = format!("'{at}'");
         runs.push(sample::run(&app, &[("asked_at", &at)]).await);
     }
@@ -206,7 +212,10 @@ async fn a_time_from_and_until_is_kept_to_the_minute() {
     assert_eq!(seen("from=2026-11-01T10:01&until=2026-11-01T11:00").await, [runs[2], runs[1]]);
     assert_eq!(seen("until=2026-11-01T10:01").await, [runs[0]]);
     assert_eq!(seen("from=2026-11-02").await, [runs[4]]);
-    assert_eq!(seen("from=2026-11-01&until=2026-11-02&state=queued").await, [runs[3], runs[2], runs[1], runs[0]]);
+    assert_eq!(
+        seen("from=2026-11-01&until=2026-11-02&state=queued").await,
+        [runs[3], runs[2], runs[1], runs[0]]
+    );
     let empty = ada.get("/?from=2030-01-01").await;
     assert!(empty.status == 200 && empty.body.contains("No runs like that here."));
 }
@@ -229,7 +238,9 @@ async fn a_filter_that_makes_no_sense_comes_back_with_all_that_was_typed() {
     ] {
         let page = ada.get(&format!("/?{query}")).await;
         assert_eq!(page.status, 422, "{query}");
-        for kept in [says, "role=\"alert\"", "<option selected>mine</option>", "<details class=\"narrow-to\" open>"] {
+        for kept in
+            [says, "role=\"alert\"", "<option selected>mine</option>", "<details class=\"narrow-to\" open>"]
+        {
             assert!(page.body.contains(kept), "{query}: {kept} isn't in {}", page.body);
         }
         assert!(!page.body.contains("data-live"), "what isn't there can't be watched");
@@ -261,10 +272,14 @@ async fn what_a_form_leaves_empty_has_no_place_in_the_address() {
 async fn a_search_finds_prompt_title_result_and_reason() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
-    let prompt = sample::run(&app, &[("prompt", "'Mend the zebra in src/web/runs.rs, getUserName and foo_bar'")]).await;
+    let prompt =
+        sample::run(&app, &[("prompt", "'Mend the zebra in src/web/runs.rs, getUserName and foo_bar'")])
+            .await;
     let title = sample::run(&app, &[("title", "'A quokka in the title'")]).await;
-    let result = sample::run(&app, &with(&ended("'succeeded'"), &[("result", "'Two walruses, one fixed.'")])).await;
-    let reason = sample::run(&app, &with(&ended("'failed'"), &[("reason", "'Exited with 1: no such okapi'")])).await;
+    let result =
+        sample::run(&app, &with(&ended("'succeeded'"), &[("result", "'Two walruses, one fixed.'")])).await;
+    let reason =
+        sample::run(&app, &with(&ended("'failed'"), &[("reason", "'Exited with 1: no such okapi'")])).await;
     for (q, expected) in [
         ("zebra", vec![prompt]),
         ("ZEBRA", vec![prompt]),
@@ -300,8 +315,26 @@ async fn hostile_searches_are_only_words() {
     let ada = app.superuser().await;
     sample::run(&app, &[("title", "'Plain'"), ("prompt", "'plain words'")]).await;
     for q in [
-        "'; drop table runs; --", "a' & !b | (c", "\"unclosed", "\\", "wor:*", "#0", "'#0'", "<b>x</b>", "or or or", "- - -a",
-        "\"\"a", "é\u{301} 中文 👩\u{200d}🚀 ok", "\u{0}a", "\u{202e}a", "a\nb\tc", "-\"a", "a -", "1 or", "((((a", "%s%n",
+        "'; drop table runs; --",
+        "a' & !b | (c",
+        "\"unclosed",
+        "\\",
+        "wor:*",
+        "#0",
+        "'#0'",
+        "<b>x</b>",
+        "or or or",
+        "- - -a",
+        "\"\"a",
+        "é\u{301} 中文 👩\u{200d}🚀 ok",
+        "\u{0}a",
+        "\u{202e}a",
+        "a\nb\tc",
+        "-\"a",
+        "a -",
+        "1 or",
+        "((((a",
+        "%s%n",
     ] {
         let query = url::form_urlencoded::byte_serialize(q.as_bytes()).collect::<String>();
         let page = ada.get(&format!("/?q={query}")).await;
@@ -325,7 +358,11 @@ async fn what_one_page_cannot_look_through_the_next_one_does() {
     )
     .await;
     let page = ada.get("/?state=failed&who=bob").await;
-    assert!(page.body.contains("None like that so far.") && page.body.contains("Look further"), "{}", page.body);
+    assert!(
+        page.body.contains("None like that so far.") && page.body.contains("Look further"),
+        "{}",
+        page.body
+    );
     let mut page = page;
     let mut pages = 1;
     while ids(&page).is_empty() {
@@ -372,7 +409,11 @@ async fn a_stop_of_all_that_match_takes_those_that_are_shown() {
         assert_eq!(attribute(&question, "data-count"), expected.len().to_string(), "{query}");
     }
     let question = ada.get("/stops/new?state=all&who=bob").await;
-    assert!(question.body.contains("Every run that isn’t over asked for by bob, up to run"), "{}", question.body);
+    assert!(
+        question.body.contains("Every run that isn’t over asked for by bob, up to run"),
+        "{}",
+        question.body
+    );
     let form = [("state", "all"), ("who", "bob"), ("upto", "1000"), ("mode", "force")];
     assert_eq!(ada.post("/stops", &form).await.header("location"), Some("/stops/1"));
     let stopped: Vec<i64> = ids(&ada.get("/?who=bob&state=all").await);

@@ -14,8 +14,8 @@ use crate::model::stop::StopId;
 use crate::model::worker::Worker;
 use crate::web::error::Result;
 use crate::web::fleet::Fleet;
-use crate::web::page::{Frame, Place};
 use crate::web::listing::List;
+use crate::web::page::{Frame, Place};
 use crate::web::{Site, health, stop, workers};
 
 /// The shortest time between two looks: the first change is told at once, those behind it together.

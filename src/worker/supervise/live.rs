@@ -99,7 +99,8 @@ impl Supervisor<'_> {
         let stop_all = worker.notes.behind(worker, self.began());
         let (verdict, exit_code) = {
             let heard = heard.borrow();
-            self.said = heard.result.as_ref().map(|result| text::head(&text::inert(&result.text), RESULT_MAX - 1));
+            self.said =
+                heard.result.as_ref().map(|result| text::head(&text::inert(&result.text), RESULT_MAX - 1));
             let known = Known {
                 result: heard.result.as_ref(),
                 last_words: &heard.last_words,

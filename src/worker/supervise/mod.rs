@@ -137,8 +137,17 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let work = async move {
         let keeper = Keeper::new(run, report.clone());
         let kept = keeper.keep(orders.clone());
-        let mut supervisor =
-            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, said: None, stuck: None, orders, report };
+        let mut supervisor = Supervisor {
+            worker,
+            job,
+            keeper: &keeper,
+            meter,
+            unheard: false,
+            said: None,
+            stuck: None,
+            orders,
+            report,
+        };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its senders at its end, which ends those who report.
