@@ -8,7 +8,7 @@ const { page, close } = await open(phone);
 const run = await start(page, `scenario: tool\n${'wide'.repeat(300)}`, long);
 await close();
 
-const pages = ['/', '/?state=failed', '/?pick=1', '/stops', '/stops/new?state=all', '/handle', '/handle/leave', '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder', '/agents/claude-code/patience', '/health', '/audit', '/account'];
+const pages = ['/', '/?state=failed', '/?q=wide&agent=claude-code', '/?pick=1', '/?pick=1&last=day', '/stops', '/stops/new?state=all', '/handle', '/handle/leave', '/hold', run, `${run}/terminate`, '/runs/new', '/workers', '/found', '/agents', '/agents/claude-code/ladder', '/agents/claude-code/patience', '/health', '/audit', '/account'];
 
 for (const [device, where] of [[phone, 390], [desk, 1440]]) {
   for (const scheme of ['light', 'dark']) {
