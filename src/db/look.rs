@@ -247,7 +247,7 @@ impl Db {
                 )
                 .fetch_all(&self.pool),
             );
-            let more = (last > lowest).then(|| last << STRETCH_BITS);
+            let more = (last > lowest).then_some(last << STRETCH_BITS);
             (ids.await?, more)
         };
         let (ids, more) = ids;
