@@ -212,7 +212,8 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 pub(crate) struct Sample(pub(crate) Vec<f64>);
 
 impl Sample {
-    fn at(&self, share: f64) -> f64 {
+    /// What this share of them is below.
+    pub(crate) fn at(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         sorted[((sorted.len() - 1) as f64 * share).round() as usize]

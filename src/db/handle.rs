@@ -39,7 +39,7 @@ impl Db {
         let click = Click { mode: StopMode::Force, once: None, ..*click };
         let new = New {
             kind: StopKind::Everything,
-            filter: None,
+            matching: None,
             reach: Reach::ALL,
             selected: &[],
             upto: i64::MAX,

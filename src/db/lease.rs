@@ -566,7 +566,7 @@ impl Db {
         .map(drop)
     }
 
-    /// Ends a run, with the evidence. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
+    /// Ends a run, with the evidence, and with what its CLI `said` in the end, if it said anything. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
     /// that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
     /// Ending it twice with the same fence is fine. Says how many seconds ago the first wish to stop it was written, by
     /// Postgres's clock alone; none when nobody had wished it, or it was ended before.
@@ -579,13 +579,15 @@ impl Db {
         outcome: Outcome,
         reason: &str,
         evidence: &Evidence,
+        said: Option<&str>,
     ) -> Result<Option<f64>> {
         let done = within(
             sqlx::query!(
                 r#"with over as (
                        update runs set state = 'ended', outcome = $4, reason = $5, exit_code = $6, end_step = $7,
                            confirmed_at = $8, ended_at = now(), container = coalesce($9, container), cgroup = $10,
-                           trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null
+                           trouble = null, stop_trouble = null, stop_next_at = null, lease_until = null,
+                           result = left($11, 2000)
                        where id = $1 and worker = $2 and fence = $3 and state in ('starting', 'running')
                        returning id, worker, wish, end_step, reason, wish_at),
                    noted as (
@@ -605,7 +607,8 @@ impl Db {
                 evidence.step.word(),
                 evidence.confirmed_at,
                 evidence.container,
-                evidence.cgroup.map(Cgroup::word)
+                evidence.cgroup.map(Cgroup::word),
+                said.filter(|said| !said.is_empty())
             )
             .fetch_optional(&self.pool),
         )

@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod bells;
 mod checkup;
+mod choices;
 mod devices;
 mod events;
 mod findings;
@@ -12,6 +13,8 @@ mod handle;
 mod host_stop;
 mod kept;
 mod lease;
+mod lines;
+mod look;
 mod metered;
 mod metrics;
 mod receipts;
@@ -38,12 +41,14 @@ use sqlx::{ConnectOptions, Connection, Executor};
 pub use audit::AuditLine;
 pub use bells::{Bell, NewBell, RingLine};
 pub use checkup::{Checkup, checkup};
+pub use choices::Choices;
 pub use devices::Subscription;
 pub use events::Batch;
 pub use fleet::{Signed, Standing};
 pub use handle::{GatesClosed, Keeper};
 pub use kept::{Dropped, Kept, Part};
 pub use lease::{Adopted, Claimed, Held, Lease, Renewed, Settlement};
+pub use lines::{Front, LINES, Listed, SECTION};
 pub use metrics::{Figures, MetricsReader, MetricsToken, WorkerFigures};
 pub use receipts::Matches;
 pub use rings::DueRing;
@@ -192,10 +197,11 @@ impl Db {
             })
             .log_statements(tracing::log::LevelFilter::Off);
         // A statement that we have given up is given up by Postgres too; else those that wait for a lock pile up there, a
-        // connection each, and are carried out when nobody wants them any more.
+        // connection each, and are carried out when nobody wants them any more. To compile a statement takes longer than any of
+        // ours.
         let set_role = match role {
-            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'",
-            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'",
+            Role::Web => "set role signalbox_web; set statement_timeout = '1200ms'; set jit = off",
+            Role::Worker => "set role signalbox_worker; set statement_timeout = '1200ms'; set jit = off",
         };
         let pool = PgPoolOptions::new()
             .max_connections(size)

@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use super::{Db, Error, Result, Superuser, within};
 use crate::model::metered::Spent;
 use crate::model::page::{Cursor, PAGE_SIZE, Page};
-use crate::model::run::{RunFilter, RunId};
-use crate::model::stop::{Stop, StopCounts, StopId, StopLine};
+use crate::model::run::RunId;
+use crate::model::stop::{Matching, Stop, StopCounts, StopId, StopLine};
 
 /// What matches a filter and isn't over, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,9 @@ struct StopRow {
     id: i64,
     kind: String,
     filter: Option<String>,
+    agent: Option<String>,
+    who: Option<String>,
+    of_worker: Option<String>,
     upto: i64,
     mode: String,
     reason: String,
@@ -60,7 +63,15 @@ impl TryFrom<StopRow> for (Stop, StopCounts) {
         let stop = Stop {
             id: StopId(row.id),
             kind: row.kind.parse()?,
-            filter: row.filter.map(|word| word.parse()).transpose()?,
+            filter: match row.filter {
+                Some(word) => Some(Matching {
+                    kind: word.parse()?,
+                    agent: row.agent,
+                    worker: row.of_worker,
+                    who: row.who,
+                }),
+                None => None,
+            },
             upto: RunId(row.upto),
             mode: row.mode.parse()?,
             reason: row.reason,
@@ -90,12 +101,14 @@ macro_rules! stops {
         within(
             sqlx::query_as!(
                 StopRow,
-                r#"select s.id, s.kind, s.filter, s.upto, s.mode, s.reason, s.by_name, s.at, s.written_at,
+                r#"select s.id, s.kind, s.filter, s.agent, s.worker as of_worker, s.who, s.upto, s.mode, s.reason, s.by_name, s.at, s.written_at,
                           s.gates_opened_at, s.gates_opened_by, s.released_at, s.released_by, s.hold_kept,
                           s.queued, s.over,
                           u.pending + case when s.takes_queued and s.written_at is null then (
                               select count(*) from runs
-                              where state = 'queued' and wish = 'run' and id <= s.upto) else 0 end as "pending!",
+                              where state = 'queued' and wish = 'run' and id <= s.upto
+                                and (s.agent is null or agent_id = (select id from agents where name = s.agent))
+                                and (s.who is null or asked_by_name = s.who)) else 0 end as "pending!",
                           u.delivered as "delivered!", u.proven as "proven!", u.unconfirmed as "unconfirmed!",
                           u.lost as "lost!"
                    from stops s, lateral (
@@ -173,8 +186,8 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Conflict`] when all that match are over; [`Error::Unavailable`].
-    pub async fn matches(&self, _by: &Superuser, filter: RunFilter) -> Result<Matches> {
-        let Some(reach) = filter.reach() else {
+    pub async fn matches(&self, _by: &Superuser, matching: &Matching) -> Result<Matches> {
+        let Some(reach) = matching.reach() else {
             return Err(Error::Conflict("Runs like that are over already.".to_owned()));
         };
         let mut states: Vec<String> = reach.held.iter().map(|state| state.word().to_owned()).collect();
@@ -192,9 +205,14 @@ impl Db {
                                            and (metered_partly or metered_unpriced)), false) as "at_least!",
                           count(*) filter (where state <> 'queued' and coalesce(cost_usd, metered_usd) is null)
                               as "unknown!"
-                   from runs where state = any($1) and (wish = 'stop' or not $2)"#,
+                   from runs where state = any($1) and (wish = 'stop' or not $2)
+                     and ($3::text is null or agent_id = (select id from agents where name = $3))
+                     and ($4::text is null or worker = $4) and ($5::text is null or asked_by_name = $5)"#,
                 &states,
-                reach.wished
+                reach.wished,
+                matching.agent.as_deref(),
+                matching.worker.as_deref(),
+                matching.who.as_deref()
             )
             .fetch_one(&self.pool),
         )

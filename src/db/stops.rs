@@ -5,7 +5,7 @@ use sqlx::{Postgres, Transaction};
 
 use super::{Db, Error, Result, Superuser, within};
 use crate::model::run::{RunId, StopMode};
-use crate::model::stop::{Reach, StopId, StopKind, Target};
+use crate::model::stop::{Matching, Reach, StopId, StopKind, Target};
 
 /// How many wishes one batch writes; some 40 ms on a small machine.
 const BATCH: i64 = 500;
@@ -63,7 +63,7 @@ type Tx = Transaction<'static, Postgres>;
 /// What is known of a stop while its row is written.
 pub(super) struct New<'a> {
     pub(super) kind: StopKind,
-    pub(super) filter: Option<&'static str>,
+    pub(super) matching: Option<&'a Matching>,
     pub(super) reach: Reach,
     pub(super) selected: &'a [i64],
     pub(super) upto: i64,
@@ -81,14 +81,13 @@ impl Db {
             Target::Selected(runs) => {
                 selected = runs.iter().map(|run| run.0).collect();
                 let reach = Reach { held: &[], wished: false, queued: false };
-                New { kind: StopKind::Selected, filter: None, reach, selected: &selected, upto: i64::MAX }
+                New { kind: StopKind::Selected, matching: None, reach, selected: &selected, upto: i64::MAX }
             }
-            Target::Filter(filter, upto) => {
-                let reach = filter
+            Target::Filter(matching, upto) => {
+                let reach = matching
                     .reach()
                     .ok_or_else(|| Error::Conflict("Runs like that are over already.".to_owned()))?;
-                let filter = Some(filter.word().unwrap_or("all"));
-                New { kind: StopKind::Filter, filter, reach, selected: &[], upto: upto.0 }
+                New { kind: StopKind::Filter, matching: Some(matching), reach, selected: &[], upto: upto.0 }
             }
         };
         let (stop, fresh, told) = within(async {
@@ -151,7 +150,9 @@ impl Db {
              where s.id = $1 and s.written_at is null
                and not exists (select from stop_runs m where m.stop_id = s.id and m.met = 'pending')
                and not (s.takes_queued and exists (
-                   select from runs r where r.state = 'queued' and r.wish = 'run' and r.id <= s.upto))",
+                   select from runs r where r.state = 'queued' and r.wish = 'run' and r.id <= s.upto
+                     and (s.agent is null or r.agent_id = (select id from agents where name = s.agent))
+                     and (s.who is null or r.asked_by_name = s.who)))",
             stop
         )
         .execute(&mut *tx)
@@ -198,10 +199,12 @@ pub(super) async fn begin(
     new: &New<'_>,
     click: &Click<'_>,
 ) -> sqlx::Result<Option<i64>> {
+    let by_what = |of: fn(&Matching) -> Option<&str>| new.matching.and_then(of);
     sqlx::query_scalar!(
         r#"with begun as (
-               insert into stops (kind, filter, takes_queued, upto, mode, reason, once, by_id, by_name, device, address)
-               select $1, $2, $3, least($4, coalesce(max(id), 0)), $5, $6, $7, $8, $9, $10, $11 from runs
+               insert into stops (kind, filter, takes_queued, upto, mode, reason, once, by_id, by_name, device, address,
+                                  agent, worker, who)
+               select $1, $2, $3, least($4, coalesce(max(id), 0)), $5, $6, $7, $8, $9, $10, $11, $13, $14, $15 from runs
                on conflict on constraint stops_once do nothing
                returning id, upto),
            noted as (
@@ -211,13 +214,16 @@ pub(super) async fn begin(
                       || case $1 when 'selected' then $12::bigint || ' selected'
                                  when 'filter' then case $2 when 'all' then 'all that aren''t over'
                                                               else 'all that are ' || $2 end
+                                                    || coalesce(' of agent ' || $13, '')
+                                                    || coalesce(' on worker ' || $14, '')
+                                                    || coalesce(' asked for by ' || $15, '')
                                                     || ', up to run ' || upto
                                  else 'every run up to run ' || upto end
                       || case $6 when '' then '' else ': ' || $6 end, $11
                from begun)
            select id from begun"#,
         new.kind.word(),
-        new.filter,
+        by_what(|matching| Some(matching.kind.word().unwrap_or("all"))),
         new.reach.queued,
         new.upto,
         click.mode.word(),
@@ -227,7 +233,10 @@ pub(super) async fn begin(
         by.name(),
         click.device,
         click.address,
-        new.selected.len() as i64
+        new.selected.len() as i64,
+        by_what(|matching| matching.agent.as_deref()),
+        by_what(|matching| matching.worker.as_deref()),
+        by_what(|matching| matching.who.as_deref())
     )
     .fetch_optional(&mut **tx)
     .await
@@ -249,8 +258,10 @@ pub(super) async fn first_batch(tx: &mut Tx, stop: i64, new: &New<'_>) -> sqlx::
     if !held.is_empty() {
         sqlx::query!(
             "insert into stop_runs (stop_id, run_id)
-             select $1, id from runs
-             where state = any($2) and (wish = 'stop' or not $3) and id <= (select upto from stops where id = $1)",
+             select $1, r.id from runs r, stops s
+             where s.id = $1 and r.state = any($2) and (r.wish = 'stop' or not $3) and r.id <= s.upto
+               and (s.agent is null or r.agent_id = (select id from agents where name = s.agent))
+               and (s.worker is null or r.worker = s.worker) and (s.who is null or r.asked_by_name = s.who)",
             stop,
             &held,
             new.reach.wished
@@ -348,8 +359,10 @@ async fn wish_members(tx: &mut Tx, stop: i64) -> sqlx::Result<Vec<Told>> {
 async fn wish_queued(tx: &mut Tx, stop: i64) -> sqlx::Result<u64> {
     let ended = sqlx::query_scalar!(
         r#"with todo as (
-               select r.id from runs r
-               where r.state = 'queued' and r.wish = 'run' and r.id <= (select upto from stops where id = $1)
+               select r.id from runs r join stops s on s.id = $1
+               where r.state = 'queued' and r.wish = 'run' and r.id <= s.upto
+                 and (s.agent is null or r.agent_id = (select id from agents where name = s.agent))
+                 and (s.who is null or r.asked_by_name = s.who)
                order by r.id limit $2 for no key update of r skip locked),
            wished as (
                update runs r set

@@ -83,13 +83,13 @@ impl Db {
         self.held(lease, u64::from(done.is_some())).await
     }
 
-    /// How many of the living runs are stuck: at most [`FleetNow::COUNTED`], of at most a few hundred.
+    /// Which of the living runs are stuck: at most [`FleetNow::COUNTED`].
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub(super) async fn stuck_now(&self) -> Result<i32> {
-        let stuck = self.stuck_runs().await?.len();
-        Ok(i32::try_from(stuck).map_or(FleetNow::COUNTED, |stuck| stuck.min(FleetNow::COUNTED)))
+    pub(super) async fn some_stuck_runs(&self) -> Result<Vec<i64>> {
+        let counted = usize::try_from(FleetNow::COUNTED).unwrap_or_default();
+        Ok(self.stuck_runs().await?.into_iter().take(counted).map(|(run, _)| run.0).collect())
     }
 
     /// The living runs that are stuck, by Postgres's clock, of at most a few hundred that are looked at.

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Db, Error, Result, Superuser, within};
+use crate::model::run::RunId;
 use crate::model::worker::{Counts, Drained, HostFacts, Load, Room, Worker};
 
 /// How much waits for a worker.
@@ -20,7 +21,7 @@ pub struct QueueDepth {
 
 /// What must be said of the fleet on every page. Counts go up to [`FleetNow::COUNTED`]; more is not told apart, so that
 /// their cost doesn't grow with the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FleetNow {
     /// A worker that is alive runs agents without a container around them.
     pub unsandboxed: bool,
@@ -37,12 +38,24 @@ pub struct FleetNow {
     /// Runs that wait for a worker.
     pub waiting: i32,
     /// Runs that live and get nowhere, of the several hundred that are looked at.
-    pub stuck: i32,
+    pub stuck: Vec<RunId>,
+    /// Runs that failed or went over their budget within the hour.
+    pub gone_wrong: i32,
 }
 
 impl FleetNow {
     /// How far is counted.
     pub const COUNTED: i32 = 100;
+
+    /// How many runs need a human.
+    pub fn needs(&self) -> i32 {
+        self.unconfirmed + self.lost + self.stuck_count() + self.gone_wrong
+    }
+
+    /// How many live and get nowhere.
+    pub fn stuck_count(&self) -> i32 {
+        i32::try_from(self.stuck.len()).unwrap_or(Self::COUNTED)
+    }
 }
 
 struct WorkerRow {
@@ -222,12 +235,14 @@ impl Db {
                      cardinality(array(select 1 from runs where state in ('starting', 'running') and wish = 'run'
                                        limit 100)) as "working!",
                      cardinality(array(select 1 from runs where state = 'queued' and wish = 'run'
-                                       limit 100)) as "waiting!"
+                                       limit 100)) as "waiting!",
+                     cardinality(array(select 1 from runs where outcome in ('failed', 'over_budget')
+                                          and ended_at > now() - interval '1 hour' limit 100)) as "gone_wrong!"
                    from workers where heard_at > now() - interval '15 s'"#
             )
             .fetch_one(&self.pool),
         );
-        let (said, stuck) = tokio::try_join!(said, self.stuck_now())?;
+        let (said, stuck) = tokio::try_join!(said, self.some_stuck_runs())?;
         Ok(FleetNow {
             unsandboxed: said.unsandboxed,
             rehearsal: said.rehearsal,
@@ -236,7 +251,8 @@ impl Db {
             all_lost: said.all_lost,
             working: said.working,
             waiting: said.waiting,
-            stuck,
+            stuck: stuck.into_iter().map(RunId).collect(),
+            gone_wrong: said.gone_wrong,
         })
     }
 

@@ -29,9 +29,14 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Makes a page from up to [`PAGE_SIZE`] + 1 rows, as the database gave them: newest first for
     /// [`Cursor::Start`] and [`Cursor::Before`], oldest first for [`Cursor::After`].
-    pub fn from_rows(mut rows: Vec<T>, cursor: Cursor, id: impl Fn(&T) -> i64) -> Self {
-        let more = rows.len() > PAGE_SIZE;
-        rows.truncate(PAGE_SIZE);
+    pub fn from_rows(rows: Vec<T>, cursor: Cursor, id: impl Fn(&T) -> i64) -> Self {
+        Self::of_size(PAGE_SIZE, rows, cursor, id)
+    }
+
+    /// The same with pages of another size.
+    pub fn of_size(size: usize, mut rows: Vec<T>, cursor: Cursor, id: impl Fn(&T) -> i64) -> Self {
+        let more = rows.len() > size;
+        rows.truncate(size);
         if matches!(cursor, Cursor::After(_)) {
             rows.reverse();
         }

@@ -402,6 +402,12 @@ pub enum RunFilter {
     Outcome(Outcome),
     /// Those with a wish to stop whose evidence isn't in yet.
     Unconfirmed,
+    /// Those that live and get nowhere.
+    Stuck,
+    /// Those that a human should look at: unconfirmed, stuck, lost, and what went wrong within the hour.
+    Needs,
+    /// Those that aren't over, as far as anybody knows: queued, starting, running.
+    Living,
 }
 
 impl RunFilter {
@@ -412,6 +418,9 @@ impl RunFilter {
             Self::State(s) => Some(s.word()),
             Self::Outcome(o) => Some(o.word()),
             Self::Unconfirmed => Some("unconfirmed"),
+            Self::Stuck => Some("stuck"),
+            Self::Needs => Some("needs"),
+            Self::Living => Some("living"),
         }
     }
 }
@@ -422,10 +431,16 @@ impl FromStr for RunFilter {
         match word {
             "" | "all" => Ok(Self::All),
             "unconfirmed" => Ok(Self::Unconfirmed),
+            "stuck" => Ok(Self::Stuck),
+            "needs" => Ok(Self::Needs),
+            "living" => Ok(Self::Living),
             word => word.parse().map(Self::State).or_else(|_| word.parse().map(Self::Outcome)),
         }
     }
 }
+
+/// The most that is kept of a result, in characters.
+pub const RESULT_MAX: usize = 2000;
 
 /// What a person fills in to start a run, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

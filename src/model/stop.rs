@@ -59,7 +59,35 @@ pub enum Target {
     /// These.
     Selected(Vec<RunId>),
     /// All that match, up to this run.
-    Filter(RunFilter, RunId),
+    Filter(Matching, RunId),
+}
+
+/// Which runs a stop of all that match goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Matching {
+    /// What they are.
+    pub kind: RunFilter,
+    /// Their agent's name.
+    pub agent: Option<String>,
+    /// The worker that holds them, or held them last.
+    pub worker: Option<String>,
+    /// Who asked for them.
+    pub who: Option<String>,
+}
+
+impl From<RunFilter> for Matching {
+    fn from(kind: RunFilter) -> Self {
+        Self { kind, ..Self::default() }
+    }
+}
+
+impl Matching {
+    /// What a stop of all that match takes in; none when it can't be said, or all that match are over. What is queued is with
+    /// no worker.
+    pub fn reach(&self) -> Option<Reach> {
+        let reach = self.kind.reach()?;
+        Some(Reach { queued: reach.queued && self.worker.is_none(), ..reach })
+    }
 }
 
 impl Target {
@@ -85,7 +113,7 @@ impl Reach {
 }
 
 impl RunFilter {
-    /// What a stop of all that match takes in; none when all that match are over.
+    /// What a stop of all that match takes in; none when all that match are over, or are judged one by one.
     pub fn reach(self) -> Option<Reach> {
         let held = |held| Some(Reach { held, wished: false, queued: false });
         match self {
@@ -95,7 +123,10 @@ impl RunFilter {
             Self::State(State::Running) => held(&[State::Running]),
             Self::State(State::Lost) => held(&[State::Lost]),
             Self::Unconfirmed => Some(Reach { held: Reach::ALL.held, wished: true, queued: false }),
-            Self::State(State::Ended) | Self::Outcome(_) => None,
+            Self::Living => {
+                Some(Reach { held: &[State::Starting, State::Running], wished: false, queued: true })
+            }
+            Self::State(State::Ended) | Self::Outcome(_) | Self::Stuck | Self::Needs => None,
         }
     }
 }
@@ -108,7 +139,7 @@ pub struct Stop {
     /// How it names its runs.
     pub kind: StopKind,
     /// The filter, where it goes by one.
-    pub filter: Option<RunFilter>,
+    pub filter: Option<Matching>,
     /// No run after this one is meant.
     pub upto: RunId,
     /// Where the ladder begins.
@@ -202,6 +233,11 @@ mod tests {
         let running = RunFilter::State(State::Running).reach().unwrap();
         assert_eq!((running.held, running.queued), (&[State::Running][..], false));
         assert!(RunFilter::Unconfirmed.reach().unwrap().wished);
+        assert_eq!(RunFilter::Stuck.reach(), None, "it is judged anew at each look");
+        let all = Matching::from(RunFilter::All);
+        assert_eq!(all.reach(), Some(Reach::ALL));
+        let held = Matching { worker: Some("arm-1".to_owned()), ..all };
+        assert_eq!(held.reach(), Some(Reach { queued: false, ..Reach::ALL }));
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn pull_page(
     why: &Why,
     problem: Option<&str>,
 ) -> Result<HttpResponse> {
-    let matches = site.db.matches(by, RunFilter::All).await?;
+    let matches = site.db.matches(by, &RunFilter::All.into()).await?;
     let frame = fleet.frame(&site.db, by, Place::Handle).await?;
     show_again(problem, &PullPage { frame, matches, why, problem })
 }
@@ -135,7 +135,7 @@ async fn leave_page(
             })
         }
     };
-    let waiting = site.db.matches(by, RunFilter::State(State::Queued)).await?.queued;
+    let waiting = site.db.matches(by, &RunFilter::State(State::Queued).into()).await?.queued;
     let frame = fleet.frame(&site.db, by, Place::Handle).await?;
     show_again(problem, &LeavePage { frame, left, waiting, problem })
 }

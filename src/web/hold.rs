@@ -36,7 +36,7 @@ async fn hold_page(
 ) -> Result<HttpResponse> {
     // What was known a second ago may be what somebody has just changed.
     fleet.forget();
-    let waiting = site.db.matches(by, RunFilter::State(State::Queued)).await?.queued;
+    let waiting = site.db.matches(by, &RunFilter::State(State::Queued).into()).await?.queued;
     let frame = fleet.frame(&site.db, by, Place::Workers).await?;
     show_again(problem, &HoldPage { frame, waiting, problem })
 }

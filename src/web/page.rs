@@ -95,7 +95,7 @@ impl Frame {
 
     /// How many runs live and get nowhere, in words; none when none does.
     pub(crate) fn stuck(&self) -> Option<String> {
-        counted(self.notice.stuck).map(|count| format!("{count} stuck"))
+        counted(self.notice.stuck_count()).map(|count| format!("{count} stuck"))
     }
 }
 

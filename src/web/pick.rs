@@ -7,6 +7,7 @@ use url::form_urlencoded;
 
 use super::Site;
 use super::error::{Error, Result};
+use super::filter;
 use super::fleet::Fleet;
 use super::form::{Why, fresh_token};
 use super::lamp::Lamp;
@@ -16,14 +17,15 @@ use super::spent;
 use super::stops::every;
 use super::terminate::REASONS;
 use crate::db::{Matches, Superuser};
+use crate::model::filter::Filter;
 use crate::model::metered::Spent;
 use crate::model::run::{RunFilter, RunId, RunLine, State};
-use crate::model::stop::Target;
+use crate::model::stop::{Matching, Target};
 
 /// What is asked about.
 pub(crate) enum Asked {
     Selected(Vec<RunId>),
-    Filter(RunFilter),
+    Filter(Matching),
 }
 
 #[derive(Template)]
@@ -39,7 +41,8 @@ struct ConfirmPage<'a> {
     /// Whether a graceful stop can still do something.
     graceful: bool,
     runs: String,
-    filter: Option<&'static str>,
+    /// What goes by a filter, field by field.
+    filter: Vec<(&'static str, String)>,
     upto: RunId,
     back: String,
     once: String,
@@ -55,17 +58,23 @@ pub(crate) async fn confirm(
     request: HttpRequest,
 ) -> Result<HttpResponse> {
     let mut runs = Vec::new();
-    let mut filter = None;
+    let (mut filter, mut names) = (None, [const { String::new() }; 3]);
     for (key, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
         match &*key {
             "run" => runs.push(value.into_owned()),
             "state" => filter = Some(value.into_owned()),
+            "agent" => names[0] = value.into_owned(),
+            "worker" => names[1] = value.into_owned(),
+            "who" => names[2] = value.into_owned(),
             _ => {}
         }
     }
     let asked = match (filter, &*runs) {
         (_, [_, ..]) => Asked::Selected(selected(runs.iter().map(String::as_str))?),
-        (Some(word), []) => Asked::Filter(known(&word)?),
+        (Some(word), []) => {
+            let [agent, worker, who] = &names;
+            Asked::Filter(matching([&word, agent, worker, who])?)
+        }
         (None, []) => return Err(nothing_selected()),
     };
     let page = Question { by: &by, site: &site, fleet: &fleet, asked, why: &Why::default(), problem: None };
@@ -76,10 +85,16 @@ fn nothing_selected() -> Error {
     Error::Unprocessable("No run is selected.".to_owned())
 }
 
-/// The filter that a word names.
-pub(crate) fn known(word: &str) -> Result<RunFilter> {
-    word.parse()
-        .map_err(|_| Error::Unprocessable(format!("Runs can’t be {word:?}; there is no such filter.")))
+/// The runs that match these.
+pub(crate) fn matching([state, agent, worker, who]: [&str; 4]) -> Result<Matching> {
+    let asked = filter::Asked {
+        state: state.to_owned(),
+        agent: agent.to_owned(),
+        worker: worker.to_owned(),
+        who: who.to_owned(),
+        ..filter::Asked::default()
+    };
+    Ok(asked.parse().map_err(Error::Unprocessable)?.matching)
 }
 
 /// The runs that were selected, each once.
@@ -115,7 +130,7 @@ impl Question<'_> {
     pub(crate) async fn show(self) -> Result<HttpResponse> {
         let page = match &self.asked {
             Asked::Selected(ids) => self.about_selected(ids).await?,
-            Asked::Filter(filter) => self.about_filter(*filter).await?,
+            Asked::Filter(matching) => self.about_filter(matching).await?,
         };
         show_again(self.problem, &page)
     }
@@ -142,7 +157,7 @@ impl Question<'_> {
             rows: lines.into_iter().map(|line| (Lamp::of_line(&line), line)).collect(),
             graceful,
             runs: ids.join(","),
-            filter: None,
+            filter: Vec::new(),
             upto: RunId(0),
             back: "/?pick=1".to_owned(),
             once: fresh_token()?,
@@ -151,26 +166,33 @@ impl Question<'_> {
         })
     }
 
-    async fn about_filter(&self, filter: RunFilter) -> Result<ConfirmPage<'_>> {
-        if filter.reach().is_none() {
+    async fn about_filter(&self, matching: &Matching) -> Result<ConfirmPage<'_>> {
+        if matching.reach().is_none() {
             return Err(Error::Unprocessable(
-                "Runs like that are over already; none of them can be stopped.".into(),
+                match matching.kind {
+                    RunFilter::Stuck | RunFilter::Needs => {
+                        "What is stuck or needs you is judged anew at each look; select the runs one by one."
+                    }
+                    _ => "Runs like that are over already; none of them can be stopped.",
+                }
+                .into(),
             ));
         }
-        let matches = self.site.db.matches(self.by, filter).await?;
-        let word = filter.word().unwrap_or("all");
+        let matches = self.site.db.matches(self.by, matching).await?;
+        let asked = filter::Asked::of(&Filter { matching: matching.clone(), ..Filter::default() });
+        let asked = filter::Asked { state: matching.kind.word().unwrap_or("all").to_owned(), ..asked };
         Ok(ConfirmPage {
             frame: self.fleet.frame(&self.site.db, self.by, Place::Runs).await?,
             heading: question(matches.all()),
-            which: format!("{}, up to run {}.", every(filter), matches.upto),
+            which: format!("{}, up to run {}.", every(matching), matches.upto),
             count: matches.all(),
             parts: parts(&matches),
             rows: Vec::new(),
-            graceful: filter != RunFilter::Unconfirmed,
+            graceful: matching.kind != RunFilter::Unconfirmed,
             runs: String::new(),
-            filter: Some(word),
+            back: asked.href("/", &[("pick", "1".to_owned())]),
+            filter: asked.parts().map(|(part, said)| (part, said.to_owned())).collect(),
             upto: matches.upto,
-            back: format!("/?state={word}&pick=1"),
             once: fresh_token()?,
             why: self.why,
             problem: self.problem,

@@ -26,6 +26,29 @@ impl Moment {
         self.at.format(&Rfc3339).unwrap_or_default()
     }
 
+    /// The same to the second, for lists.
+    pub(crate) fn second(&self) -> Digits {
+        let at = self.at.to_offset(time::UtcOffset::UTC);
+        let mut digits = *b"0000-00-00T00:00:00Z";
+        let mut put = |from: usize, n: u32, size: usize| {
+            for (place, power) in (from..from + size).rev().zip([1, 10, 100, 1000]) {
+                digits[place] = b'0' + (n / power % 10) as u8;
+            }
+        };
+        put(0, at.year().unsigned_abs(), 4);
+        put(5, u8::from(at.month()).into(), 2);
+        put(8, at.day().into(), 2);
+        put(11, at.hour().into(), 2);
+        put(14, at.minute().into(), 2);
+        put(17, at.second().into(), 2);
+        Digits(digits)
+    }
+
+    /// Day and minute, in UTC.
+    pub(crate) fn minute(&self) -> String {
+        format!("{} {} UTC", self.day(), &self.clock()[..5])
+    }
+
     /// Day and second, in UTC.
     pub(crate) fn exact(&self) -> String {
         format!("{} {} UTC", self.day(), self.clock())
@@ -108,6 +131,15 @@ impl<T: Into<String>> From<T> for Words {
     }
 }
 
+/// A time to the second, as RFC 3339 writes it.
+pub(crate) struct Digits([u8; 20]);
+
+impl std::fmt::Display for Digits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
 /// A span that ends now, in words.
 pub(crate) fn ago(age: Duration) -> String {
     match age.as_secs() {
@@ -174,6 +206,12 @@ mod tests {
             ("$0.0012".into(), "$0.0000".into(), "$4.18".into())
         );
         assert_eq!((count(0), count(999), count(1_204_000)), ("0".into(), "999".into(), "1,204,000".into()));
+    }
+
+    #[test]
+    fn a_second_is_written_like_any_other_time() {
+        let at = time::macros::datetime!(2026-11-08 4:05:09.7 UTC);
+        assert_eq!(Moment::new(at, at).second().to_string(), "2026-11-08T04:05:09Z");
     }
 
     #[test]

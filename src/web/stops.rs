@@ -13,13 +13,13 @@ use super::fleet::Fleet;
 use super::form::{Form, Why};
 use super::lamp::{Axis, Lamp};
 use super::page::{Frame, Place, cursor, go_to, show};
-use super::pick::{Asked, Question, known, selected};
+use super::pick::{Asked, Question, matching, selected};
 use super::show::Moment;
 use super::spread::{click, spread};
 use crate::clock;
 use crate::db::Superuser;
 use crate::model::run::{Outcome, RunFilter, RunId, State, StopMode};
-use crate::model::stop::{Stop, StopCounts, StopKind, Target};
+use crate::model::stop::{Matching, Stop, StopCounts, StopKind, Target};
 
 /// The largest form, in bytes as they are sent: the numbers of all that can be selected, and a reason.
 pub(crate) const FORM_MAX: usize = 32 * 1024;
@@ -30,6 +30,12 @@ pub(crate) struct Wished {
     #[serde(default)]
     runs: String,
     state: Option<String>,
+    #[serde(default)]
+    agent: String,
+    #[serde(default)]
+    worker: String,
+    #[serde(default)]
+    who: String,
     #[serde(default)]
     upto: String,
     #[serde(default)]
@@ -49,7 +55,10 @@ pub(crate) async fn wish(
     wished: Form<Wished>,
 ) -> Result<HttpResponse> {
     let asked = match &wished.state {
-        Some(word) => Asked::Filter(known(word)?),
+        Some(state) => {
+            let Wished { agent, worker, who, .. } = &*wished;
+            Asked::Filter(matching([state, agent, worker, who])?)
+        }
         None => Asked::Selected(selected(wished.runs.split(',').filter(|run| !run.is_empty()))?),
     };
     let mode = match wished.mode.as_deref() {
@@ -69,12 +78,12 @@ pub(crate) async fn wish(
     };
     let target = match asked {
         Asked::Selected(runs) => Target::Selected(runs),
-        Asked::Filter(filter) if filter.reach().is_none() => {
+        Asked::Filter(matching) if matching.reach().is_none() => {
             return Err(Error::Unprocessable("Runs like that are over already.".to_owned()));
         }
-        Asked::Filter(filter) => {
+        Asked::Filter(matching) => {
             let upto = wished.upto.parse().ok().filter(|upto: &RunId| upto.0 >= 0);
-            Target::Filter(filter, upto.ok_or_else(|| Error::Unprocessable("Up to which run?".to_owned()))?)
+            Target::Filter(matching, upto.ok_or_else(|| Error::Unprocessable("Up to which run?".to_owned()))?)
         }
     };
     let address = address.to_string();
@@ -134,18 +143,26 @@ pub(crate) async fn index(
 }
 
 /// All that a filter shows, in words.
-pub(crate) fn every(filter: RunFilter) -> String {
-    match filter {
+pub(crate) fn every(matching: &Matching) -> String {
+    let mut every = match matching.kind {
         RunFilter::All => "Every run that isn’t over".to_owned(),
         RunFilter::Unconfirmed => "Every run whose stop is unconfirmed".to_owned(),
         RunFilter::State(state) => format!("Every {state} run"),
         RunFilter::Outcome(outcome) => format!("Every run that {outcome}"),
+        RunFilter::Living => "Every run that is queued, starting or running".to_owned(),
+        RunFilter::Stuck | RunFilter::Needs => "Every run that is judged so".to_owned(),
+    };
+    for (by, name) in
+        [("of agent", &matching.agent), ("on worker", &matching.worker), ("asked for by", &matching.who)]
+    {
+        every.extend(name.iter().map(|name| format!(" {by} {name}")));
     }
+    every
 }
 
 /// What a stop is of, in words.
 pub(crate) fn what(stop: &Stop) -> String {
-    match (stop.kind, stop.filter) {
+    match (stop.kind, &stop.filter) {
         (StopKind::Everything, _) => "The red handle".to_owned(),
         (StopKind::Filter, Some(filter)) => format!("{}, up to run {}", every(filter), stop.upto),
         _ => "Selected runs".to_owned(),

@@ -58,7 +58,7 @@ async fn an_old_fence_writes_nothing() {
         db.work_seen(&old, Some(1), None, None).await,
         db.save_work(&old, &Patch::default()).await,
         db.release(&old, "ghost").await,
-        db.end(&old, Outcome::Succeeded, "ghost", &evidence).await.map(drop),
+        db.end(&old, Outcome::Succeeded, "ghost", &evidence, None).await.map(drop),
     ];
     for (n, result) in refused.into_iter().enumerate() {
         assert!(matches!(result, Err(Error::Fenced(_))), "{n}: {result:?}");
@@ -73,8 +73,8 @@ async fn an_old_fence_writes_nothing() {
     db.metered(&new, &metered).await.unwrap();
     assert_eq!(fleet.run(run).await.metered, Some(metered));
     assert!(db.adopt(&fleet.place("w2"), run).await.unwrap().is_none(), "only its own worker adopts a run");
-    db.end(&new, Outcome::Succeeded, "real", &evidence).await.unwrap();
-    db.end(&new, Outcome::Succeeded, "again", &evidence).await.unwrap();
+    db.end(&new, Outcome::Succeeded, "real", &evidence, None).await.unwrap();
+    db.end(&new, Outcome::Succeeded, "again", &evidence, None).await.unwrap();
     let over = fleet.run(run).await;
     assert_eq!((over.reason.as_deref(), over.refused), (Some("real"), 11));
 }
@@ -123,11 +123,11 @@ async fn terminated_without_a_wish_is_refused_by_the_database() {
         confirmed_at: time::OffsetDateTime::UNIX_EPOCH,
         cgroup: None,
     };
-    let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence).await;
+    let refused = db.end(&lease, Outcome::Terminated, "never wished", &evidence, None).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");
     assert_eq!(fleet.run(run).await.outcome, None);
     fleet.app.db.wish_stop(&fleet.by, run, &NewStop::new(StopMode::Force)).await.unwrap();
-    db.end(&lease, Outcome::Terminated, "wished", &evidence).await.unwrap();
+    db.end(&lease, Outcome::Terminated, "wished", &evidence, None).await.unwrap();
 }
 
 #[tokio::test]

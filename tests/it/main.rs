@@ -47,6 +47,7 @@ mod stops;
 mod stuck;
 mod traces;
 mod transcript;
+mod views;
 mod wire;
 mod worker;
 mod workers;

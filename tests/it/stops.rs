@@ -206,7 +206,7 @@ async fn a_server_that_dies_between_two_batches_loses_nothing() {
     let (app, _listener) = much_to_write().await;
     let by = app.proof().await;
     sample::worker(&app, "w1", 0).await;
-    let target = Target::Filter(RunFilter::State(State::Queued), RunId(i64::MAX));
+    let target = Target::Filter(RunFilter::State(State::Queued).into(), RunId(i64::MAX));
     let begun = app.db.stop_many(&by, &target, &Fleet::click(StopMode::Graceful)).await.unwrap();
     let (stop, counts) = app.db.stop(&by, begun.stop).await.unwrap();
     assert_eq!((stop.written_at, counts.queued, counts.pending, counts.all()), (None, 500, 3000, 3500));
@@ -242,7 +242,7 @@ async fn any_server_goes_on_with_what_another_began() {
     let app = TestApp::start().await;
     let by = app.proof().await;
     queue(&app, 2500).await;
-    let target = Target::Filter(RunFilter::All, RunId(i64::MAX));
+    let target = Target::Filter(RunFilter::All.into(), RunId(i64::MAX));
     let stop = app.db.stop_many(&by, &target, &Fleet::click(StopMode::Force)).await.unwrap().stop;
     until("written", async || app.db.stop(&by, stop).await.unwrap().0.written_at.is_some()).await;
     assert_eq!(app.db.stop(&by, stop).await.unwrap().1.queued, 2500);
@@ -265,7 +265,7 @@ async fn a_run_that_somebody_has_locked_keeps_no_other_waiting() {
         .execute(&mut *lock)
         .await
         .unwrap();
-    let target = Target::Filter(RunFilter::All, RunId(i64::MAX));
+    let target = Target::Filter(RunFilter::All.into(), RunId(i64::MAX));
     let begun = app.db.stop_many(&by, &target, &Fleet::click(StopMode::Force)).await.unwrap();
     assert_eq!(begun.tell.iter().map(|tell| tell.run.0).collect::<Vec<_>>(), [free]);
     while app.db.write_wishes(begun.stop).await.unwrap().runs > 0 {}

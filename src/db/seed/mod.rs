@@ -107,7 +107,13 @@ impl Seed {
         }
         connection.execute(runs::ALIVE).await?;
         connection.execute(AUDIT).await?;
-        for table in ["vacuum analyze runs", "vacuum analyze events", "vacuum analyze audit"] {
+        connection.execute(WORDS).await?;
+        for table in [
+            "vacuum analyze runs",
+            "vacuum analyze run_words",
+            "vacuum analyze events",
+            "vacuum analyze audit",
+        ] {
             connection.execute(table).await?;
         }
         Ok(plan.largest().map(|largest| before + largest))
@@ -165,6 +171,13 @@ const PEOPLE_AND_WORKERS: &str = "
                  ('dock-3', 'aarch64', '6.1.0-31-arm64', interval '1 second'),
                  ('dock-4', 'x86_64',  '6.1.0-29-amd64', interval '3 hours')) w (name, arch, kernel, silence)
     on conflict (name) do update set heard_at = excluded.heard_at;";
+
+/// The words of all runs, which no trigger has kept; their index is made when they are there.
+const WORDS: &str = "
+    drop index run_words_words;
+    insert into run_words (run_id, words)
+    select id, words_of_run(id, title, prompt, result, reason) from runs on conflict do nothing;
+    create index run_words_words on run_words using gin (words) with (fastupdate = off)";
 
 /// The audit of the newest runs, in the order it would have grown.
 const AUDIT: &str = "

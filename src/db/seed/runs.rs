@@ -70,7 +70,7 @@ pub(super) const RUNS: &str = r#"
                       outcome, reason, exit_code, end_step, confirmed_at,
                       turns, tokens_in, tokens_out, cost_usd, duration_ms, model,
                       metered_at, metered_calls, metered_in, metered_cache_read, metered_out, metered_usd,
-                      events, stdout_lines, last_event_at)
+                      events, stdout_lines, last_event_at, result)
     select agent_id, title, title || E'.\n\n' || wants,
            asked_by, asked_by_name, asked_at, state,
            case when stopped then 'stop' else 'run' end,
@@ -117,7 +117,11 @@ pub(super) const RUNS: &str = r#"
            case when has_begun then floor(turns * 20000 * (0.5 + place)) else 0 end,
            case when has_begun then 60 + floor(turns * 380 * (0.5 + luck)) else 0 end,
            case when has_begun then round((turns * cost_of_turn)::numeric, 6)::float8 end,
-           lines, lines, case when lines > 0 then started + (until - started) * (lines::float8 / (lines + 1)) end
+           lines, lines, case when lines > 0 then started + (until - started) * (lines::float8 / (lines + 1)) end,
+           case when told and outcome = 'succeeded' then
+               (array['Done: ', 'All tests pass. ', 'Two findings, one fixed. ', 'Nothing to change. '])[1 + floor(luck * 4)]
+               || (1 + floor(turns / 3)) || ' files changed in src/' || (array['web', 'db', 'model', 'worker'])[1 + floor(place * 4)]
+               || '/file' || floor(key * 5000) || '.rs.' end
     from timed cross join lateral (
         select coalesce(started + ran, now()) as until, state not in ('queued', 'starting') as has_begun) t
     order by i"#;

@@ -118,10 +118,10 @@ impl Hub {
     async fn let_in(self: &Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Join>) {
         while let Some(mut join) = waiting.recv().await {
             loop {
-                let view = join.view;
+                let view = join.view.clone();
                 let topic = locked(&self.topics).get(&view).filter(|topic| !topic.joins.is_closed()).cloned();
                 let topic = topic.unwrap_or_else(|| {
-                    let topic = topic::begin(Arc::clone(self), view);
+                    let topic = topic::begin(Arc::clone(self), view.clone());
                     let mut topics = locked(&self.topics);
                     topics.retain(|_, topic| !topic.joins.is_closed());
                     topics.insert(view, topic.clone());

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::{Counts, OpenStream};
 use super::error::{Error, Result};
-use super::{runs as list, session, stop as stop_page};
+use super::filter::Asked;
+use super::listing::{List, Part};
+use super::{session, stop as stop_page};
 use crate::db::Superuser;
 use crate::model::run::RunId;
 use crate::model::stop::StopId;
@@ -40,10 +42,10 @@ pub(crate) use hub::Hub;
 pub(crate) async fn runs(
     by: Superuser,
     hub: Data<Hub>,
-    asked: Query<list::Asked>,
+    query: (Query<Asked>, Query<Part>),
     stream: (Session, HttpRequest),
 ) -> Result<HttpResponse> {
-    open(by, &hub, View::Runs(asked.list()?), stream).await
+    open(by, &hub, View::Runs(Arc::new(List::read(&query.0, &query.1)?)), stream).await
 }
 
 /// What the page of a run follows.
@@ -104,9 +106,10 @@ async fn open(
     let session = session::presented(&session).ok_or(Error::SignIn)?;
     let from = From::of(&request);
     let viewer = hub.viewers.enter(session, by.clone());
+    let run = if let View::Run(run) = view { Some(run) } else { None };
     let joined = hub.join(view, from, Arc::clone(&viewer)).await?;
-    let missed = match (view, from.seq) {
-        (View::Run(run), Some(after)) => follow::missed(&hub.site, &by, run, after, joined.seen).await?,
+    let missed = match (run, from.seq) {
+        (Some(run), Some(after)) => follow::missed(&hub.site, &by, run, after, joined.seen).await?,
         _ => Vec::new(),
     };
     let mut waiting = VecDeque::from(missed);

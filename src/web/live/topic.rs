@@ -18,8 +18,6 @@ use crate::clock;
 use crate::db::{self, SessionHash, Superuser};
 use crate::web::error::{Error, Result};
 
-/// The shortest time between two looks: the first change is told at once, those behind it together.
-const APART: Duration = Duration::from_millis(30);
 /// How often it looks by itself while it hears of changes; a notice may be lost. Each such look gives every stream its pulse.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same, while it hears nothing.
@@ -99,7 +97,7 @@ impl Topic {
                 () = sleep_until(next) => {}
             }
             if let Some(looked) = looked {
-                sleep_until(looked + APART).await;
+                sleep_until(looked + self.watched.apart()).await;
             }
             while let Ok(join) = waiting.try_recv() {
                 joins.push(join);

@@ -1,6 +1,7 @@
 //! What can be watched, and how one looks at it: by the same statements and templates as its page.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use askama::Template;
@@ -15,14 +16,20 @@ use crate::model::worker::Worker;
 use crate::web::error::Result;
 use crate::web::fleet::Fleet;
 use crate::web::health::Health;
+use crate::web::listing::List;
 use crate::web::page::{Frame, Place};
-use crate::web::{Site, health, runs, stop, workers};
+use crate::web::{Site, health, stop, workers};
+
+/// The shortest time between two looks: the first change is told at once, those behind it together.
+const APART: Duration = Duration::from_millis(30);
+/// The same, where a look takes some time.
+const APART_DEAR: Duration = Duration::from_secs(2);
 
 /// A page that can be watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum View {
     /// A list of runs.
-    Runs(runs::List),
+    Runs(Arc<List>),
     /// A run, at its tail.
     Run(RunId),
     /// A run without its transcript, for who reads an older part of that.
@@ -104,6 +111,14 @@ impl Watched {
         }
     }
 
+    /// How long after a look the next one may follow.
+    pub(super) fn apart(&self) -> Duration {
+        match self {
+            Self::Other(View::Runs(list)) if list.is_dear() => APART_DEAR,
+            _ => APART,
+        }
+    }
+
     /// The last event that was seen, in a transcript.
     pub(super) fn seen(&self) -> i64 {
         match self {
@@ -118,9 +133,13 @@ impl Watched {
             Self::Run(follow) => follow.look(look).await,
             Self::Other(View::Run(run) | View::RunAlone(run)) => Follow::alone(*run).look(look).await,
             Self::Other(View::Runs(list)) => {
-                let list = *list;
-                let (rows, frame) = tokio::try_join!(list.rows(site, by), look.frame(Place::Runs))?;
-                let draw = move |at: AsOf| Ok(list.page(frame.clone(), rows.clone(), at.time()).render()?);
+                let list = Arc::clone(list);
+                let frame = look.frame(Place::Runs).await?;
+                let choices = look.fleet.choices(&site.db, by).await?;
+                let seen = list.seen(site, by, &frame.notice.stuck).await?;
+                let draw = move |at: AsOf| {
+                    Ok(list.page(frame.clone(), choices.clone(), seen.clone(), at.time()).render()?)
+                };
                 Ok(Seen::new(false, draw))
             }
             Self::Other(View::Stop(id, cursor)) => {

@@ -122,7 +122,7 @@ impl Supervisor<'_> {
                 if !progress.taken.is_empty() || progress.unasked.is_some() {
                     db.progress(lease, &progress).await?;
                 }
-                db.end(lease, outcome, &reason, &evidence).await
+                db.end(lease, outcome, &reason, &evidence, self.said.as_deref()).await
             };
             match written.instrument(writing.clone()).await {
                 Ok(took_s) => {

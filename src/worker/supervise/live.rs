@@ -18,8 +18,9 @@ use crate::clock;
 use crate::db;
 use crate::engine::{self, Exit, Left, Signal, Status};
 use crate::model::event;
-use crate::model::run::{Cgroup, Evidence, Outcome, Step, StopMode};
+use crate::model::run::{Cgroup, Evidence, Outcome, RESULT_MAX, Step, StopMode};
 use crate::model::span::between;
+use crate::model::text;
 use crate::telemetry;
 
 /// How long the rest of the output is waited for once the container is over: as long as Postgres may be away without
@@ -102,6 +103,8 @@ impl Supervisor<'_> {
         let stop_all = worker.notes.behind(worker, self.began());
         let (verdict, exit_code) = {
             let heard = heard.borrow();
+            self.said =
+                heard.result.as_ref().map(|result| text::head(&text::inert(&result.text), RESULT_MAX - 1));
             let known = Known {
                 result: heard.result.as_ref(),
                 last_words: &heard.last_words,

@@ -120,6 +120,8 @@ struct Supervisor<'a> {
     meter: Meter,
     /// Whether what it printed last isn't stored.
     unheard: bool,
+    /// What its `result` said, as far as it is kept.
+    said: Option<String>,
     /// What shows that it is stuck, when it is stopped for that.
     stuck: Option<String>,
     orders: watch::Receiver<Option<Order>>,
@@ -137,8 +139,17 @@ pub(super) async fn supervise(worker: &Worker, job: Job, orders: watch::Receiver
     let work = async move {
         let keeper = Keeper::new(run, report.clone());
         let kept = keeper.keep(orders.clone());
-        let mut supervisor =
-            Supervisor { worker, job, keeper: &keeper, meter, unheard: false, stuck: None, orders, report };
+        let mut supervisor = Supervisor {
+            worker,
+            job,
+            keeper: &keeper,
+            meter,
+            unheard: false,
+            said: None,
+            stuck: None,
+            orders,
+            report,
+        };
         tokio::select! { () = supervisor.run(&dir) => {}, () = kept => {} }
     };
     // The work drops its senders at its end, which ends those who report.

@@ -153,7 +153,7 @@ impl<'a> Real<'a> {
             Step::Trouble(_) => self.db.trouble(lease, Some("x")).await,
             Step::Release(_) => self.db.release(lease, "x").await,
             Step::End(_, true) => {
-                self.db.end(lease, Outcome::Terminated, "x", &evidence(Rung::Sigkill)).await.map(drop)
+                self.db.end(lease, Outcome::Terminated, "x", &evidence(Rung::Sigkill), None).await.map(drop)
             }
             Step::Append(_, n, off) => {
                 let stored = sqlx::query_scalar("select events from runs where id = $1").bind(lease.run().0);
@@ -169,7 +169,7 @@ impl<'a> Real<'a> {
                 let events = (first..first + n).map(event).collect();
                 self.db.append(lease, &Batch { events, ..Batch::default() }).await.map(drop)
             }
-            _ => self.db.end(lease, Outcome::Failed, "x", &evidence(Rung::ByItself)).await.map(drop),
+            _ => self.db.end(lease, Outcome::Failed, "x", &evidence(Rung::ByItself), None).await.map(drop),
         }
     }
 
