@@ -101,7 +101,7 @@ const SEARCHES: [&str; 12] = [
     "billing",
     "changed+billing",
     "leaks+billing+findings",
-    "\"tests+for+billing\"",
+    "%22tests+for+billing%22",
     "file4711",
     "file17+web",
     "spent",
