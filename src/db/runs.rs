@@ -3,15 +3,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use time::OffsetDateTime;
-
 use super::stuck::{patience, watch};
 use super::{Db, Error, Result, Superuser, within};
 use crate::model::agent::{Limits, Recipe};
-use crate::model::metered::{Cost, Metered, Tokens};
-use crate::model::page::{Cursor, PAGE_SIZE, Page};
-use crate::model::run::{Evidence, NewRun, Numbers, Run, RunFilter, RunId, RunLine, StopMode, StopProgress};
+use crate::model::metered::{Metered, Tokens};
+use crate::model::run::{Evidence, NewRun, Numbers, Run, RunId, StopMode, StopProgress};
 use crate::model::wish::StopWish;
 use crate::model::work::{NewStop, SavedWork, WorkSeen};
 
