@@ -6,7 +6,7 @@ use sqlx::types::Json;
 
 use super::{Db, Error, Lease, Result, Superuser, within};
 use crate::model::activity::Activity;
-use crate::model::event::{Event, Source};
+use crate::model::event::{Event, Kind, Source};
 use crate::model::run::{Numbers, RunId};
 
 /// Lines that came together, and what they say of the run.
@@ -41,7 +41,8 @@ impl TryFrom<EventRow> for Event {
             seq: row.seq,
             at: row.at,
             source: row.source.parse()?,
-            kind: row.kind.parse()?,
+            // A worker of the next version may know more kinds.
+            kind: row.kind.parse().unwrap_or(Kind::Other),
             cut: row.cut,
             payload: row.payload,
         })

@@ -20,7 +20,8 @@ async fn a_transcript_reads_as_a_conversation() {
         ("stdout", "text", "no record"),
         ("stdout", "tool_use", TOOL),
         ("stdout", "tool_result", ERROR),
-        ("stdout", "other", r#"{"type":"system","subtype":"odd"}"#),
+        // A kind that only a later version knows.
+        ("stdout", "unheard-of", r#"{"type":"system","subtype":"odd"}"#),
         ("stdout", "tool_use", EDIT),
         ("stdout", "result", RESULT),
     ];

@@ -51,8 +51,16 @@ async fn a_server_killed_at_any_moment_of_a_stop_has_written_all_of_it_or_nothin
         let ask =
             async move { drop(ada.post(&format!("/runs/{run}/terminate"), &[("mode", "force")]).await) };
         killed_after(process, ask, pause).await;
-        let wishes = fleet.audit(run).await.iter().filter(|what| *what == "stop wished").count();
-        assert_eq!(wishes, usize::from(fleet.run(run).await.stop.is_some()), "{pause:?}");
+        // In one look: what was sent to Postgres before the end may be written only now.
+        let (wished, noted): (bool, i64) = sqlx::query_as(
+            "select wish = 'stop', (select count(*) from audit where run_id = $1 and what = 'stop wished')
+             from runs where id = $1",
+        )
+        .bind(run.0)
+        .fetch_one(fleet.app.sql())
+        .await
+        .unwrap();
+        assert_eq!(noted, i64::from(wished), "{pause:?}");
         // She taps again.
         assert_eq!(stop(&here, run, "force", "").await.status, 303);
         let over = fleet.over_by_then(run).await;
