@@ -51,7 +51,7 @@ impl Changing {
     fn change(&mut self, words: &str) -> Instant {
         let psql = self.psql.stdin.as_mut().expect("piped");
         let update = format!(
-            "update runs set title = '{words}' where id = (select max(id) from runs);\n\\echo done\n"
+            "update runs set title = '{words}' where id = (select max(id) from runs where state = 'running');\n\\echo done\n"
         );
         psql.write_all(update.as_bytes()).expect("writes");
         let mut done = [0; 5];

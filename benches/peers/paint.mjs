@@ -108,8 +108,8 @@ const browser = await chromium.launch({
 const state = await signedIn(browser);
 const still = await floor(browser, state);
 const peers = {
-  'rq-dashboard': [['venv/bin/python', 'rq_pages.py'], '/0/view/jobs/peers-pages/queued/8/asc/1', '#jobs tbody tr td'],
-  'bull-board': [['node', 'bull_board.mjs'], '/queue/peers-pages?status=waiting', '[class*="jobCard"], [class*="card"] h4'],
+  'rq-dashboard': [['venv/bin/python', 'rq_pages.py'], '/0/view/jobs/peers-pages/queued/8/asc/1', '#jobs tr[data-role=job]'],
+  'bull-board': [['node', 'bull_board.mjs'], '/queue/peers-pages?status=waiting', 'a[href*="/queue/peers-pages/"]'],
   Flower: [['venv/bin/python', 'flower_tasks.py'], '/tasks', '#tasks-table tbody tr td a'],
 };
 const lists = [
