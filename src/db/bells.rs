@@ -73,7 +73,7 @@ pub struct RingLine {
     pub whose: String,
     /// Since when it was to be told.
     pub at: OffsetDateTime,
-    /// How often it was tried, and when it is tried next.
+    /// How often it was tried.
     pub tries: i64,
     /// When it is tried next, while it isn't over.
     pub due_at: OffsetDateTime,

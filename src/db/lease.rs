@@ -566,8 +566,8 @@ impl Db {
         .map(drop)
     }
 
-    /// Ends a run, with the evidence, and with what its CLI `said` in the end, if it said anything. `terminated` is written only where a stop was wished; a constraint sees to it. A stop
-    /// that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
+    /// Ends a run, with the evidence, and with what its CLI `said` in the end, if it said anything. `terminated` is written only
+    /// where a stop was wished; a constraint sees to it. A stop that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
     /// Ending it twice with the same fence is fine. Says how many seconds ago the first wish to stop it was written, by
     /// Postgres's clock alone; none when nobody had wished it, or it was ended before.
     ///

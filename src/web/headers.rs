@@ -14,8 +14,8 @@ use super::error::Error;
 /// Starts at nothing; each permission is one that our pages need: scripts of ours, of which `static/live.js` alone may make
 /// elements of text, and `static/shell.js` alone may name a service worker, each by a policy of its own.
 const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; manifest-src 'self'; script-src 'self'; \
-    worker-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types live worker; form-action 'self'; base-uri 'none'; \
-    frame-ancestors 'none'";
+    worker-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types live worker; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const ALWAYS: [(&str, &str); 7] = [
     ("content-security-policy", CSP),

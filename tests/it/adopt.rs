@@ -68,37 +68,32 @@ async fn a_stop_wished_between_two_lives_is_obeyed() {
     until("read", async || fleet.app.queue.commands_waiting("w1").await.unwrap() == 0).await;
 }
 
+/// How a run ended whose container was over with this code when its worker's next life found it, and the wish to stop it.
+async fn found_over(mode: StopMode, code: i64) -> (Option<Outcome>, Step) {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    worker.kill();
+    fleet.stop(run, mode).await;
+    fleet.engine.exit(run.0, code);
+    let _again = fleet.worker("w1").await;
+    let over = fleet.until_over(run).await;
+    (over.outcome, over.evidence.unwrap().step)
+}
+
 /// As when Postgres hung while a stop was obeyed, and the worker was killed before it could say so.
 #[tokio::test]
 async fn an_end_bears_the_mark_of_a_stop_that_a_former_life_obeyed_and_could_not_note() {
-    let marks = [(StopMode::Force, 137, Step::Sigkill), (StopMode::Graceful, 130, Step::Sigint)];
-    for (mode, code, step) in marks {
-        let fleet = Fleet::new().await;
-        let worker = fleet.worker("w1").await;
-        let run = fleet.start("x").await;
-        fleet.until_running(run).await;
-        worker.kill();
-        fleet.stop(run, mode).await;
-        fleet.engine.exit(run.0, code);
-        let _again = fleet.worker("w1").await;
-        let over = fleet.until_over(run).await;
-        assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Terminated), step));
-    }
+    let terminated = Some(Outcome::Terminated);
+    assert_eq!(found_over(StopMode::Force, 137).await, (terminated, Step::Sigkill));
+    assert_eq!(found_over(StopMode::Graceful, 130).await, (terminated, Step::Sigint));
 }
 
 #[tokio::test]
 async fn an_end_without_the_mark_of_a_stop_is_its_own() {
     for (mode, code) in [(StopMode::Force, 1), (StopMode::Graceful, 137)] {
-        let fleet = Fleet::new().await;
-        let worker = fleet.worker("w1").await;
-        let run = fleet.start("x").await;
-        fleet.until_running(run).await;
-        worker.kill();
-        fleet.stop(run, mode).await;
-        fleet.engine.exit(run.0, code);
-        let _again = fleet.worker("w1").await;
-        let over = fleet.until_over(run).await;
-        assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Failed), Step::ByItself));
+        assert_eq!(found_over(mode, code).await, (Some(Outcome::Failed), Step::ByItself));
     }
 }
 
