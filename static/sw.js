@@ -53,6 +53,9 @@ async function file(request) {
   return await caches.match(request) ?? fetch(request);
 }
 
+/** The last one that was shown. They take each other's place, so that a later one must never be overtaken. */
+let shown = Promise.resolve();
+
 self.addEventListener('push', (event) => {
   event.waitUntil(ring(event.data));
 });
@@ -60,21 +63,26 @@ self.addEventListener('push', (event) => {
 async function ring(data) {
   let said;
   try { said = data.json(); } catch { said = {}; }
-  const isCanary = said.kind === 'canary';
-  const tag = isCanary ? 'canary' : 'signalbox';
+  const mine = shown.then(() => show(said));
+  shown = mine.catch(() => {});
+  await mine;
+  await answer(said);
+  if (said.kind !== 'canary') return;
+  for (const notice of await self.registration.getNotifications({ tag: 'canary' })) notice.close();
+}
+
+function show({ kind, text, opens }) {
+  const isCanary = kind === 'canary';
   // Browsers want every push to be shown; the daily one makes no sound, and goes when it is answered.
-  await self.registration.showNotification('Signalbox', {
-    body: said.text ?? 'Something needs you',
-    tag,
+  return self.registration.showNotification('Signalbox', {
+    body: text ?? 'Something needs you',
+    tag: isCanary ? 'canary' : 'signalbox',
     renotify: !isCanary,
     silent: isCanary,
     icon: ICON,
     badge: BADGE,
-    data: { opens: said.opens ?? '/' },
+    data: { opens: opens ?? '/' },
   });
-  await answer(said);
-  if (!isCanary) return;
-  for (const shown of await self.registration.getNotifications({ tag })) shown.close();
 }
 
 /** Says that it came. Whoever is signed out can't; then it counts as not arrived. */

@@ -84,13 +84,14 @@ test('what is pushed is shown in words for a lock screen, and one that comes bac
     const all = await (await navigator.serviceWorker.ready).getNotifications();
     return all.map(({ title, body, tag }) => ({ title, body, tag }));
   });
-  await push(JSON.stringify({ ring: 1, kind: 'told', text: '1 run needs you', opens: '/', arrived: '/account/bells/arrived' }));
-  await push(JSON.stringify({ ring: 2, kind: 'told', text: '3 runs need you', opens: '/', arrived: '/account/bells/arrived' }));
+  for (const [ring, text] of [[1, '1 run needs you'], [2, '2 runs need you'], [3, '3 runs need you']]) {
+    await push(JSON.stringify({ ring, kind: 'told', text, opens: '/', arrived: '/account/bells/arrived' }));
+  }
   await page.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications())[0]?.body === '3 runs need you');
   assert.deepEqual(await shown(), [{ title: 'Signalbox', body: '3 runs need you', tag: 'signalbox' }], 'one takes the other’s place');
-  const answered = page.context().waitForEvent('request', (request) => request.url().endsWith('/account/bells/arrived'));
-  await push(JSON.stringify({ ring: 3, kind: 'canary', text: 'This device is reached.', arrived: '/account/bells/arrived' }));
-  assert.equal((await answered).postData(), 'ring=3');
+  const answered = page.context().waitForEvent('request', (request) => request.postData() === 'ring=4');
+  await push(JSON.stringify({ ring: 4, kind: 'canary', text: 'This device is reached.', arrived: '/account/bells/arrived' }));
+  assert.equal(new URL((await answered).url()).pathname, '/account/bells/arrived');
   await page.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications({ tag: 'canary' })).length === 0);
   await push('nonsense');
   await page.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications())[0]?.body === 'Something needs you');
