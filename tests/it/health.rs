@@ -66,6 +66,9 @@ async fn what_needs_a_human_comes_first() {
         page.body.contains("One stop is unconfirmed.") && page.body.contains("Worker arm-1 is silent.")
     };
     until_shown(&ada, "both said", both).await;
+    sample::worker(&app, "arm-2", 20).await;
+    let all = |page: &Answer| page.body.contains("Two workers (arm-1, arm-2) are silent.");
+    until_shown(&ada, "said in one sentence", all).await;
 }
 
 #[tokio::test]
@@ -258,7 +261,10 @@ async fn many_who_ask_at_once_are_shown_one_look_and_a_moment_later_another() {
         at.map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let pages = join_all((0..8).map(|_| ada.get("/health"))).await;
-    let seen: BTreeSet<Vec<String>> = pages.iter().map(times).collect();
+    // On a busy machine one may have waited too long for the database.
+    let answered: Vec<&Answer> = pages.iter().filter(|page| page.status == 200).collect();
+    assert!(answered.len() > 1, "{pages:?}");
+    let seen: BTreeSet<Vec<String>> = answered.into_iter().map(times).collect();
     assert_eq!(seen.len(), 1, "{seen:?}");
     let first = seen.into_iter().next().unwrap();
     until_shown(&ada, "looked at again", |page| page.status == 200 && times(page) != first).await;

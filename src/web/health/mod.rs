@@ -132,12 +132,21 @@ fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: Option<&[Worker
         }
         Some(_) => {}
     }
-    for worker in workers.unwrap_or_default() {
-        match Sign::of_worker(worker) {
-            Sign::SILENT => troubles.push(format!("Worker {} is silent.", worker.name)),
-            Sign::TROUBLE => troubles.push(format!("The engine on {} doesn’t answer.", worker.name)),
-            _ => {}
-        }
+    let of = |sign: Sign| -> Vec<&str> {
+        let these = workers.unwrap_or_default().iter().filter(|worker| Sign::of_worker(worker) == sign);
+        let mut names: Vec<&str> = these.map(|worker| worker.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    };
+    match *of(Sign::SILENT) {
+        [] => {}
+        [one] => troubles.push(format!("Worker {one} is silent.")),
+        ref some => troubles.push(format!("{} are silent.", named("workers", some))),
+    }
+    match *of(Sign::TROUBLE) {
+        [] => {}
+        [one] => troubles.push(format!("The engine on {one} doesn’t answer.")),
+        ref some => troubles.push(format!("{} don’t answer.", named("engines", some))),
     }
     if depth.is_some_and(|depth| depth.oldest_s.is_some_and(|s| s > WAITS_LONG_S)) {
         troubles.push("Runs wait long.".to_owned());
@@ -148,6 +157,17 @@ fn troubles(parts: &[Part], depth: Option<&QueueDepth>, workers: Option<&[Worker
         );
     }
     troubles
+}
+
+/// How many of them, and which, as long as that stays a sentence.
+fn named(what: &str, names: &[&str]) -> String {
+    const NAMED: usize = 3;
+    let many = show::word(names.len());
+    if names.len() > NAMED {
+        let more = names.len() - NAMED;
+        return format!("{many} {what} ({} and {more} more)", names[..NAMED].join(", "));
+    }
+    format!("{many} {what} ({})", names.join(", "))
 }
 
 fn sentence(troubles: &[String], workers: &[Worker]) -> (String, String) {

@@ -1,5 +1,7 @@
 //! The last step of a receipt: what the engine and the host have said, or why they haven't yet.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use super::{Mark, Stop, later};
@@ -107,14 +109,7 @@ pub(super) fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Sto
     }
     lines.extend(hosts_word(run, now));
     if let Some(next) = progress.next_at.filter(|_| !run.is_saving()) {
-        let wait = Moment::new(now, next).age();
-        lines.push(match wait.as_secs() {
-            0 => "Next attempt: now.".into(),
-            _ => {
-                let before = format!("Next attempt: in {}, at ", show::span(wait));
-                Words::around(before, Moment::new(next, now), ".")
-            }
-        });
+        lines.push(next_attempt(next, now));
     }
     if lines.is_empty() {
         lines.push("The engine’s word isn’t in yet.".into());
@@ -123,5 +118,40 @@ pub(super) fn not_proven(run: &Run, stop: &StopWish, now: OffsetDateTime) -> Sto
         plus: Some(format!("for {}", show::span(Moment::new(stop.at, now).age()))),
         lines,
         ..Stop::new(Mark::Due, "unsure", "Not proven")
+    }
+}
+
+/// After this, what was due is late, and said to be.
+const LATE: Duration = Duration::from_secs(5);
+
+fn next_attempt(next: OffsetDateTime, now: OffsetDateTime) -> Words {
+    let (due, wait) = (Moment::new(next, now), Moment::new(now, next).age());
+    if wait.as_secs() > 0 {
+        Words::around_lately(format!("Next attempt: in {}, at ", show::span(wait)), due, ".")
+    } else if due.age() > LATE {
+        Words::around_lately("The next attempt was due at ", due, format!(", {}.", due.ago()))
+    } else {
+        "Next attempt: now.".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_attempt_is_ahead_or_now_or_late_and_has_its_day_where_that_is_another() {
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(23 * 3600);
+        let said = |next: OffsetDateTime| next_attempt(next, now).to_string();
+        assert_eq!(said(now + Duration::from_secs(60)), "Next attempt: in 1 min, at 23:01:00 UTC.");
+        assert_eq!(
+            said(now + Duration::from_secs(7200)),
+            "Next attempt: in 2 h, at 1970-01-02 01:00:00 UTC."
+        );
+        assert_eq!(said(now), "Next attempt: now.");
+        assert_eq!(
+            said(now - Duration::from_secs(300)),
+            "The next attempt was due at 22:55:00 UTC, 5 min ago."
+        );
     }
 }
