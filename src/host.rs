@@ -53,13 +53,13 @@ fn room(meminfo: &str) -> Option<Room> {
     Some((total - kib("MemAvailable")?.checked_mul(1024)?, total))
 }
 
-/// The disk that this folder is on. What is kept back for root counts as in use.
+/// The disk that this folder is on, as df(1) has it: what is kept back for root is neither in use nor there to be used.
 pub fn disk(folder: &Path) -> Option<Room> {
     let stat = statvfs(folder).ok()?;
     let block = i64::try_from(stat.fragment_size()).ok()?;
-    let total = i64::try_from(stat.blocks()).ok()?.checked_mul(block)?;
-    let free = i64::try_from(stat.blocks_available()).ok()?.checked_mul(block)?;
-    Some((total - free, total))
+    let bytes = |blocks| i64::try_from(blocks).ok()?.checked_mul(block);
+    let used = bytes(stat.blocks())? - bytes(stat.blocks_free())?;
+    Some((used, used + bytes(stat.blocks_available())?))
 }
 
 /// The memory of this process that is in use, in bytes.

@@ -28,6 +28,11 @@ pub(super) enum Act {
         /// Their name.
         name: String,
     },
+    /// Let somebody in again who was shut out. Their role and password stay as they were.
+    Enable {
+        /// Their name.
+        name: String,
+    },
     /// Make somebody a plain user, who sees nothing; bites at their next click.
     Demote {
         /// Their name.
@@ -85,11 +90,17 @@ async fn obey(act: Act, db: &Db) -> Result<(), Trouble> {
             let hash = new_hash(&name).await?;
             found(db.reset_password(&name, &hash).await, &name)?;
             say::line(format_args!("{name} has a new password and no session."));
+            say_if_shut_out(db, &name).await?;
         }
         Act::Disable { name } => {
             let name = parse(&name)?;
             found(db.disable_user(&name).await, &name)?;
             say::line(format_args!("{name} is shut out."));
+        }
+        Act::Enable { name } => {
+            let name = parse(&name)?;
+            found(db.enable_user(&name).await, &name)?;
+            say::line(format_args!("{name} may sign in."));
         }
         Act::Demote { name } => {
             let name = parse(&name)?;
@@ -100,6 +111,7 @@ async fn obey(act: Act, db: &Db) -> Result<(), Trouble> {
             let name = parse(&name)?;
             found(db.set_role(&name, Role::Superuser).await, &name)?;
             say::line(format_args!("{name} is a superuser."));
+            say_if_shut_out(db, &name).await?;
         }
         Act::List => {
             for user in db.users().await? {
@@ -107,6 +119,15 @@ async fn obey(act: Act, db: &Db) -> Result<(), Trouble> {
                 say::line(format_args!("{}\t{}\t{shut}", user.name, user.role.word()));
             }
         }
+    }
+    Ok(())
+}
+
+/// Whoever is shut out stays so, whatever else is done for them.
+async fn say_if_shut_out(db: &Db, name: &UserName) -> Result<(), Trouble> {
+    let users = db.users().await?;
+    if users.iter().any(|user| user.name == name.as_str() && user.disabled_at.is_some()) {
+        say::line(format_args!("{name} is shut out all the same: signalbox superuser enable {name}"));
     }
     Ok(())
 }

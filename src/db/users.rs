@@ -165,6 +165,25 @@ impl Db {
         row.map(drop)
     }
 
+    /// Lets a user in again who was shut out.
+    ///
+    /// # Errors
+    /// [`super::Error::NotFound`] when there is no such user.
+    pub async fn enable_user(&self, name: &UserName) -> Result<()> {
+        within(
+            sqlx::query!(
+                "with let_in as (update users set disabled_at = null where name = $1 returning name),
+                 noted as (insert into audit (who, what, detail)
+                     select 'command line', 'user enabled', name from let_in)
+                 select name from let_in",
+                name.as_str()
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
     /// Gives a user a role.
     ///
     /// # Errors

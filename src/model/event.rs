@@ -79,6 +79,13 @@ pub const LINE_MAX: usize = 256 * 1024;
 /// The longest name of a model that is kept, in characters.
 const MODEL_MAX: usize = 100;
 
+/// Beyond these a figure isn't believed, and none is kept: no run costs, lasts or says that much, and sums of many must not
+/// overflow. In dollars, turns, milliseconds (ten years) and tokens.
+const USD_MAX: f64 = 1e6;
+const TURNS_MAX: i64 = 10_000_000;
+const DURATION_MAX_MS: i64 = 10 * 366 * 86_400_000;
+const TOKENS_MAX: i64 = 1_000_000_000_000;
+
 impl Line {
     /// Reads a line of output. `dropped` is how many bytes of it were not even kept in memory.
     pub fn read(source: Source, bytes: &[u8], dropped: usize) -> Self {
@@ -111,8 +118,9 @@ pub fn stored_result(payload: &str) -> Option<RunResult> {
     (kind_of(&value) == Kind::Result).then(|| read_result(&value))
 }
 
+/// What a record says there, without NUL, which Postgres keeps in no text.
 fn string(value: &Value, key: &str) -> Option<String> {
-    value.get(key)?.as_str().map(str::to_owned)
+    value.get(key)?.as_str().map(|said| said.replace('\0', "\u{2400}"))
 }
 
 /// The blocks of a message.
@@ -138,21 +146,29 @@ pub(super) fn read_result(value: &Value) -> RunResult {
     let tokens = |keys: &[&str]| {
         let said = keys.iter().filter_map(|key| value.get("usage")?.get(key)).filter(|n| !n.is_null());
         let counts: Vec<i64> = said.map(|n| n.as_i64().filter(|n| *n >= 0)).collect::<Option<_>>()?;
-        counts.into_iter().try_fold(None, |sum, n| sum.unwrap_or(0_i64).checked_add(n).map(Some))?
+        let sum =
+            counts.into_iter().try_fold(None, |sum, n| sum.unwrap_or(0_i64).checked_add(n).map(Some))?;
+        sum.filter(|n| *n <= TOKENS_MAX)
     };
+    let count = |key: &str, max: i64| value[key].as_i64().filter(|n| (0..=max).contains(n));
     let errors = || {
         let list = value.get("errors")?.as_array()?;
-        Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; "))
+        let said = list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ");
+        Some(said.replace('\0', "\u{2400}"))
     };
     RunResult {
         success: subtype == "success" && value["is_error"] == Value::Bool(false),
         text: string(value, "result").or_else(errors).unwrap_or_default(),
         numbers: Numbers {
-            turns: value["num_turns"].as_i64().filter(|n| *n >= 0),
+            turns: count("num_turns", TURNS_MAX),
             tokens_in: tokens(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
             tokens_out: tokens(&["output_tokens"]),
-            cost_usd: value["total_cost_usd"].as_f64().filter(|usd| usd.is_finite() && *usd >= 0.0),
-            duration_ms: value["duration_ms"].as_i64().filter(|n| *n >= 0),
+            // Nothing is added so that -0 becomes 0.
+            cost_usd: value["total_cost_usd"]
+                .as_f64()
+                .map(|usd| usd + 0.0)
+                .filter(|usd| (0.0..=USD_MAX).contains(usd)),
+            duration_ms: count("duration_ms", DURATION_MAX_MS),
         },
         subtype,
     }
@@ -236,6 +252,33 @@ mod tests {
             let line = format!(r#"{{"type":"result","usage":{usage}}}"#);
             assert_eq!(read(&line).result.map(|result| result.numbers), Some(Numbers::default()), "{usage}");
         }
+    }
+
+    #[test]
+    fn figures_beyond_belief_are_absent_and_the_largest_believable_are_there() {
+        for unbelievable in [
+            r#""total_cost_usd":1e308"#,
+            r#""total_cost_usd":1000001"#,
+            r#""num_turns":9223372036854775807"#,
+            r#""duration_ms":9223372036854775807"#,
+            r#""usage":{"output_tokens":9223372036854775807}"#,
+        ] {
+            let line = format!(r#"{{"type":"result",{unbelievable}}}"#);
+            assert_eq!(read(&line).result.map(|result| result.numbers), Some(Numbers::default()), "{line}");
+        }
+        let dear = read(r#"{"type":"result","total_cost_usd":1000000,"num_turns":10000000}"#).result.unwrap();
+        assert_eq!((dear.numbers.cost_usd, dear.numbers.turns), (Some(1e6), Some(10_000_000)));
+        let nothing = read(r#"{"type":"result","total_cost_usd":-0.0}"#).result.unwrap().numbers.cost_usd;
+        assert!(nothing.is_some_and(|usd| usd == 0.0 && usd.is_sign_positive()), "{nothing:?}");
+    }
+
+    #[test]
+    fn nothing_that_is_read_of_a_record_holds_nul() {
+        let init = read(r#"{"type":"system","subtype":"init","model":"m\u0000"}"#);
+        assert_eq!(init.model.as_deref(), Some("m\u{2400}"));
+        let result = read(r#"{"type":"result","subtype":"e\u0000","errors":["a\u0000"]}"#).result.unwrap();
+        assert_eq!((result.subtype.as_str(), result.text.as_str()), ("e\u{2400}", "a\u{2400}"));
+        assert_eq!(read(r#"{"type":"result","result":"a\u0000"}"#).result.unwrap().text, "a\u{2400}");
     }
 
     #[test]

@@ -102,11 +102,16 @@ pub enum Cost {
     AtLeast(f64),
 }
 
+/// Two who add up the same calls may be this far apart.
+const ROUNDED: f64 = 0.99;
+
 impl Cost {
-    /// The CLI's word where it has one, else the meter's; none where nobody knows.
+    /// The CLI's word where it has one, else the meter's; none where nobody knows. What an agent runs in can write the CLI's
+    /// word, so it may claim more than its gate saw, and not less.
     pub fn of(estimated: Option<f64>, metered: Option<f64>, at_least: bool) -> Option<Self> {
+        let less = |usd: f64| metered.is_some_and(|metered| usd < metered * ROUNDED);
         let metered = metered.map(if at_least { Self::AtLeast } else { Self::Metered });
-        estimated.map(Self::Estimated).or(metered)
+        estimated.filter(|usd| !less(*usd)).map(Self::Estimated).or(metered)
     }
 
     /// The number.
@@ -180,6 +185,8 @@ mod tests {
     #[test]
     fn the_clis_word_comes_before_the_meters() {
         assert_eq!(Cost::of(Some(0.5), Some(0.4), true), Some(Cost::Estimated(0.5)));
+        assert_eq!(Cost::of(Some(0.399), Some(0.4), false), Some(Cost::Estimated(0.399)));
+        assert_eq!(Cost::of(Some(0.0), Some(0.4), false), Some(Cost::Metered(0.4)), "a claim of less");
         assert_eq!(Cost::of(None, Some(0.4), false), Some(Cost::Metered(0.4)));
         assert_eq!(Cost::of(None, Some(0.4), true).map(Cost::usd), Some(0.4));
         assert_eq!(Cost::of(None, None, true), None);

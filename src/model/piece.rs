@@ -104,12 +104,19 @@ impl Piece {
     }
 }
 
+/// Whether a line says of something in it that it is an error, however it is spaced.
+fn says_error(line: &str) -> bool {
+    line.split("\"is_error\"").skip(1).any(|rest| {
+        rest.trim_start().strip_prefix(':').is_some_and(|value| value.trim_start().starts_with("true"))
+    })
+}
+
 impl Event {
     /// Whether it says that something failed.
     pub fn is_error(&self) -> bool {
         let may = match self.kind {
             // Most say plainly that they don't.
-            Kind::ToolResult => self.payload.contains("\"is_error\":true"),
+            Kind::ToolResult => says_error(&self.payload),
             Kind::Result => true,
             _ => false,
         };

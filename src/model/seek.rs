@@ -71,7 +71,15 @@ impl Sought {
     pub fn patterns(&self) -> Vec<String> {
         if self.words.is_empty() {
             return match self.what {
-                What::Errors => vec![r#"%"is\_error":true%"#.to_owned(), r#"%"subtype":"error%"#.to_owned()],
+                // Compact, as the CLI writes it, and with the one space that other writers of JSON put there.
+                What::Errors => [
+                    r#""is\_error":true"#,
+                    r#""is\_error": true"#,
+                    r#""subtype":"error"#,
+                    r#""subtype": "error"#,
+                ]
+                .map(|part| format!("%{part}%"))
+                .to_vec(),
                 _ => vec!["%".to_owned()],
             };
         }
@@ -188,6 +196,13 @@ mod tests {
             Some("Exit code 2".to_owned())
         );
         assert_eq!(find(What::Errors, "", &BAD.replace("true", "false")), None);
+        let spaced = BAD.replace(":", ": ");
+        assert!(find(What::Errors, "", &spaced).is_some() && event(&spaced).is_error());
+        let like = Sought { what: What::Errors, words: String::new() }.patterns();
+        let fits = |line: &str| {
+            like.iter().any(|pattern| line.contains(&pattern.trim_matches('%').replace('\\', "")))
+        };
+        assert!(fits(BAD) && fits(&spaced) && !fits(r#"{"is_error":false}"#), "{like:?}");
         assert_eq!(find(What::Errors, "", r#"{"type":"result","subtype":"success","is_error":false}"#), None);
         assert!(
             find(What::Errors, "", r#"{"type":"result","subtype":"error_max_turns","is_error":false}"#)

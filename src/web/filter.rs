@@ -55,6 +55,9 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// What a list is narrowed by, and a stop of many can't be.
+    pub(crate) const NARROWS: [&str; 5] = ["q", "last", "from", "until", "cost"];
+
     /// # Errors
     /// What is wrong with it, in a person's words.
     pub(crate) fn parse(&self) -> Result<Filter, String> {

@@ -17,7 +17,7 @@ use super::error::{Error, Result};
 use super::measure::{Measured, PATIENCE, left, measure};
 use crate::db::{Figures, MetricsReader, MetricsToken, WorkerFigures};
 use crate::host;
-use crate::model::worker::StopTimes;
+use crate::model::worker::{StopTimes, Worker};
 
 /// The text format (prometheus.io/docs/instrumenting/exposition_formats).
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,7 +30,9 @@ impl Guard for Shown {
         let Some(token) = &self.0 else { return false };
         let mut values = request.head().headers().get_all(AUTHORIZATION);
         let (Some(value), None) = (values.next(), values.next()) else { return false };
-        let reader = value.as_bytes().strip_prefix(b"Bearer ").and_then(|shown| token.reader(shown));
+        // The scheme's letters are large or small (RFC 9110, 11.1).
+        let (scheme, shown) = value.as_bytes().split_at_checked(b"Bearer ".len()).unwrap_or_default();
+        let reader = scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.reader(shown)).flatten();
         let is_shown = reader.is_some();
         if let Some(reader) = reader {
             request.req_data_mut().insert(reader);
@@ -166,6 +168,18 @@ impl Page {
         }
     }
 
+    /// The same of what a worker says in its heartbeats: what a silent one said last is no longer so.
+    fn each_alive(
+        &mut self,
+        family: (&'static str, &str, &str),
+        workers: &[WorkerFigures],
+        value: impl Fn(&WorkerFigures) -> Option<f64>,
+    ) {
+        self.each(family, workers, |worker| {
+            (worker.silent_s < Worker::SILENT_AFTER_S).then(|| value(worker)).flatten()
+        });
+    }
+
     fn workers(&mut self, workers: &[WorkerFigures]) {
         let bytes = |room: Option<i64>| room.map(|bytes| bytes as f64);
         self.each(
@@ -177,7 +191,7 @@ impl Page {
             workers,
             |worker| Some(worker.silent_s.max(0.0)),
         );
-        self.each(
+        self.each_alive(
             (
                 "signalbox_worker_engine_up",
                 "gauge",
@@ -186,12 +200,12 @@ impl Page {
             workers,
             |worker| Some(f64::from(u8::from(worker.engine_ok))),
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_engine_seconds", "gauge", "How long a worker's engine took to answer."),
             workers,
             |worker| worker.load.engine_ms.map(|ms| ms / 1000.0),
         );
-        self.each(("signalbox_worker_runs", "gauge", "Runs that a worker holds."), workers, |worker| {
+        self.each_alive(("signalbox_worker_runs", "gauge", "Runs that a worker holds."), workers, |worker| {
             Some(worker.holds as f64)
         });
         self.each(
@@ -199,32 +213,32 @@ impl Page {
             workers,
             |worker| Some(f64::from(worker.capacity)),
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_cpu_ratio", "gauge", "Share of its processors that a worker's host uses."),
             workers,
             |worker| worker.load.cpu,
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_memory_used_bytes", "gauge", "Memory in use on a worker's host."),
             workers,
             |worker| bytes(worker.load.memory.map(|room| room.used)),
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_memory_bytes", "gauge", "Memory of a worker's host."),
             workers,
             |worker| bytes(worker.load.memory.map(|room| room.total)),
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_disk_used_bytes", "gauge", "What is in use of the disk of a worker's folder."),
             workers,
             |worker| bytes(worker.load.disk.map(|room| room.used)),
         );
-        self.each(
+        self.each_alive(
             ("signalbox_worker_disk_bytes", "gauge", "Size of the disk of a worker's folder."),
             workers,
             |worker| bytes(worker.load.disk.map(|room| room.total)),
         );
-        self.each(
+        self.each_alive(
             (
                 "signalbox_event_lag_seconds",
                 "gauge",

@@ -66,6 +66,7 @@ pub(crate) async fn confirm(
             "agent" => names[0] = value.into_owned(),
             "worker" => names[1] = value.into_owned(),
             "who" => names[2] = value.into_owned(),
+            key if filter::Asked::NARROWS.contains(&key) && !value.is_empty() => return Err(narrowed()),
             _ => {}
         }
     }
@@ -79,6 +80,14 @@ pub(crate) async fn confirm(
     };
     let page = Question { by: &by, site: &site, fleet: &fleet, asked, why: &Why::default(), problem: None };
     page.show().await
+}
+
+/// More would be stopped than the list showed.
+fn narrowed() -> Error {
+    Error::Unprocessable(
+        "Runs can’t all be stopped by words, time or cost, since what matches changes meanwhile; select them one by one."
+            .to_owned(),
+    )
 }
 
 fn nothing_selected() -> Error {

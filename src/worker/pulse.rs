@@ -20,6 +20,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at the fence.
 const LOOK: Duration = Duration::from_millis(250);
+/// A look that comes this late comes from a worker that wasn't let run meanwhile.
+const STILL: Duration = Duration::from_secs(5);
 
 /// What this host is; measured. The engine's part is left for [`with_engine`].
 pub(super) fn host(worker: &Worker) -> HostFacts {
@@ -142,10 +144,14 @@ async fn renew(worker: &Worker) -> bool {
 
 /// Looks at the fence, for ever.
 pub(super) async fn fence(worker: &Worker) {
+    let mut looked = Instant::now();
     loop {
         sleep(LOOK).await;
-        for run in worker.roster.overdue(Instant::now(), worker.parts.times.fence) {
-            worker.roster.order(run, Order::new(StopMode::Force, Cause::CutOff));
+        let now = Instant::now();
+        let cause = if now - looked > STILL { Cause::StoodStill } else { Cause::CutOff };
+        looked = now;
+        for run in worker.roster.overdue(now, worker.parts.times.fence) {
+            worker.roster.order(run, Order::new(StopMode::Force, cause));
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Worker;
 use super::lines::{RawLine, Splitter};
+use super::verdict::Cause;
 use crate::clock;
 use crate::db::{self, Batch, Lease};
 use crate::engine::{Output, Status};
@@ -61,8 +62,18 @@ pub(super) struct Stored {
 pub(super) enum Stopped {
     /// The lease is gone; nothing more may be written.
     Fenced,
-    /// A defect, logged.
+    /// What was printed can't be stored; the log says why.
     Broken,
+}
+
+impl Stopped {
+    /// Why the run is stopped then.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Fenced => Cause::LeaseGone,
+            Self::Broken => Cause::Unstorable,
+        }
+    }
 }
 
 pub(super) struct Pump<'a> {

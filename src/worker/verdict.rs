@@ -19,8 +19,12 @@ pub enum Cause {
     Stuck,
     /// The worker couldn't renew its lease, and fenced itself.
     CutOff,
+    /// The worker stood still for so long that its lease was over before it could renew it.
+    StoodStill,
     /// The lease is somebody else's, or nobody's.
     LeaseGone,
+    /// What it printed couldn't be stored, for a reason that stays.
+    Unstorable,
     /// The worker is being shut down by hand.
     Shutdown,
     /// `signalbox stop-all` came while it was being started.
@@ -38,7 +42,9 @@ impl Cause {
             Self::Lingered => "It didn't exit after its result.",
             Self::Stuck => "It was stuck.",
             Self::CutOff => "Its worker couldn't reach Postgres to renew the lease.",
+            Self::StoodStill => "Its worker stood still, and the lease ran out.",
             Self::LeaseGone => "Its worker had lost the lease.",
+            Self::Unstorable => "What it printed couldn't be stored.",
             Self::Shutdown => "Its worker was shut down.",
             Self::StopAll => "`signalbox stop-all` was here while it was being started.",
             Self::Restarted => "Its container was started again, not by its worker.",
@@ -111,7 +117,15 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
             Outcome::Failed,
             "Its worker couldn't reach Postgres to renew the lease, and stopped it.".to_owned(),
         ),
+        Cause::StoodStill => (
+            Outcome::Failed,
+            "Its worker stood still for longer than the lease, and stopped it when it went on.".to_owned(),
+        ),
         Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
+        Cause::Unstorable => (
+            Outcome::Failed,
+            "Postgres refused what it printed last, so that part isn't kept, and its worker stopped it.".to_owned(),
+        ),
         Cause::StopAll => (Outcome::Failed, stop_all(known).unwrap_or_default()),
         Cause::Restarted => (
             Outcome::Failed,

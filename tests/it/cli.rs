@@ -135,6 +135,7 @@ async fn superusers_are_made_and_unmade_on_the_command_line() {
         (["add", "emmy"], "", "at least 15 characters"),
         (["add", "../x"], "a lamp for every lever", "A name has"),
         (["disable", "nobody"], "", "There is nobody called nobody."),
+        (["enable", "nobody"], "", "There is nobody called nobody."),
         (["demote", "nobody"], "", "There is nobody called nobody."),
         (["password", "nobody"], "a lamp for every lever", "There is nobody called nobody."),
     ] {
@@ -151,12 +152,25 @@ async fn superusers_are_made_and_unmade_on_the_command_line() {
     assert_eq!(grace.get("/").await.header("location"), Some("/login"));
     superuser(&["disable", "grace"], "");
     assert!(list().contains("grace\tsuperuser\tdisabled\n"));
+    let told = superuser(&["password", "grace"], "a third lamp for a lever").1;
+    assert!(told.ends_with("grace is shut out all the same: signalbox superuser enable grace\n"), "{told}");
+    assert!(list().contains("grace\tsuperuser\tdisabled\n"));
+    assert_eq!(superuser(&["enable", "grace"], "").1, "grace may sign in.\n");
+    assert!(list().contains("grace\tsuperuser\tactive\n"));
     let acts: Vec<String> =
         sqlx::query_scalar("select what from audit where who = 'command line' order by id")
             .fetch_all(app.sql())
             .await
             .unwrap();
-    let wanted = ["superuser added", "role changed", "role changed", "password reset", "user disabled"];
+    let wanted = [
+        "superuser added",
+        "role changed",
+        "role changed",
+        "password reset",
+        "user disabled",
+        "password reset",
+        "user enabled",
+    ];
     assert_eq!(acts, wanted);
 }
 

@@ -85,6 +85,15 @@ async fn the_fleet_is_there_in_numbers() {
     // What was never measured isn't there.
     assert_eq!(value(&page, "signalbox_worker_disk_bytes{worker=\"arm-1\"}"), None);
     assert_eq!(value(&page, "signalbox_event_lag_seconds{worker=\"arm-1\"}"), None);
+    // What a silent worker said last is no longer so; its silence is.
+    app.sql_do("update workers set heard_at = now() - interval '40 s'").await;
+    let page = scrape(&app).await;
+    for series in ["runs", "cpu_ratio", "memory_bytes", "engine_up", "engine_seconds"] {
+        assert_eq!(value(&page, &format!("signalbox_worker_{series}{{worker=\"arm-1\"}}")), None, "{series}");
+    }
+    assert_eq!(value(&page, "signalbox_worker_capacity{worker=\"arm-1\"}"), Some("4"));
+    let age = value(&page, "signalbox_worker_heartbeat_age_seconds{worker=\"arm-1\"}").unwrap();
+    assert!(age.parse::<f64>().unwrap() >= 40.0, "{age}");
 }
 
 #[tokio::test]

@@ -176,6 +176,11 @@ async fn what_makes_no_sense_is_refused_in_words() {
     for question in ["/stops/new", "/stops/new?run=x", "/stops/new?run=0"] {
         assert_eq!(ada.get(question).await.status, 422, "{question}");
     }
+    // More would be stopped than what such a list shows.
+    for narrowed in ["q=alpha", "last=hour", "from=2026-01-01", "until=2026-01-01", "cost=100"] {
+        assert_eq!(ada.get(&format!("/stops/new?state=living&{narrowed}")).await.status, 422, "{narrowed}");
+    }
+    assert_eq!(ada.get("/stops/new?state=living&q=&cost=").await.status, 200);
     let many: Vec<String> = (1..=501).map(|n| n.to_string()).collect();
     for form in [
         vec![("runs", "")],

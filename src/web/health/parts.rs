@@ -189,7 +189,8 @@ impl Parts<'_> {
             Some(s) => Some(Measure::Age.say(s)),
             None => worker.is_alive().then(|| "nothing was printed".to_owned()),
         };
-        let runs = Some(format!("{} of {}", worker.holds, facts.capacity));
+        // A silent one may go on with runs that are called lost by now.
+        let runs = worker.is_alive().then(|| format!("{} of {}", worker.holds, facts.capacity));
         let waiting = match &waiting.answer {
             Ok(n) => n.to_string(),
             Err(_) => "unknown, Redis doesn’t answer".to_owned(),

@@ -74,9 +74,9 @@ impl Supervisor<'_> {
                     over = &mut over => break (over, pumped),
                     done = &mut pump, if !pumped => {
                         pumped = true;
-                        if done.is_err() {
+                        if let Err(stopped) = done {
                             refused = true;
-                            let order = Order::new(StopMode::Force, Cause::LeaseGone);
+                            let order = Order::new(StopMode::Force, stopped.cause());
                             worker.roster.order(lease.run(), order);
                         }
                     }
