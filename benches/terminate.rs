@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use signalbox::engine::host::Host;
+use support::peer::{Peer, Peers};
 use support::quiet::Quiet;
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox};
 use time::OffsetDateTime;
@@ -241,12 +242,23 @@ fn main() -> ExitCode {
         host: Host::default(),
         runtime,
     };
-    let floor = measure(&mut bench);
+    let floor = measure(&mut bench, queues(&Peers::install()));
     quiet.end(&[("the host's own kill", &floor)])
 }
 
+/// Other queues, and the orders by which they end a plain process.
+fn queues(peers: &Peers) -> Vec<(&'static str, Peer, Sample)> {
+    let programs: [(_, &[&str]); 3] = [
+        ("Celery: revoke(terminate=True), SIGKILL", &["venv/bin/python", "celery_revoke.py"]),
+        ("rq: send_stop_job_command", &["venv/bin/python", "rq_stop.py"]),
+        ("BullMQ: cancelJob, and the job's own kill", &["node", "bullmq_cancel.mjs"]),
+    ];
+    let start = |(name, program)| Some((name, peers.start(name, program, &[])?, Sample::default()));
+    programs.into_iter().filter_map(start).collect()
+}
+
 /// Gives what the host's own kill took, from the beginning to the end.
-fn measure(bench: &mut Bench) -> Sample {
+fn measure(bench: &mut Bench, mut queues: Vec<(&str, Peer, Sample)>) -> Sample {
     let names = [
         "bare kill by the engine's API → process gone",
         "click, force → process gone",
@@ -277,6 +289,12 @@ fn measure(bench: &mut Bench) -> Sample {
         let (bare, ours) = (bench.bare_kill(), bench.terminate());
         let by_host = bench.host_kill();
         let by_docker = bench.ordered(|_, running| docker(&["kill", &running.container]));
+        for (_, queue, sample) in &mut queues {
+            let ms = queue.ms();
+            if round > 0 {
+                sample.0.push(ms);
+            }
+        }
         if round > 0 {
             let times = [bare.0, ours.0, by_host, by_docker, bare.1, ours.1, ours.2];
             times.into_iter().zip(&mut samples).for_each(|(ms, sample)| sample.0.push(ms));
@@ -292,6 +310,7 @@ fn measure(bench: &mut Bench) -> Sample {
         samples[10].0.push(proven);
     }
     samples.iter().zip(names).for_each(|(sample, name)| say(&sample.line(name)));
+    queues.iter().for_each(|(name, _, sample)| say(&sample.line(name)));
     let ratio = |a: usize, b: usize| samples[a].median() / samples[b].median();
     say(&format!("gone: click : bare kill          {:.2}   (goal: at most 1.3)", ratio(1, 0)));
     say(&format!("confirmed: click : bare kill     {:.2}", ratio(5, 4)));

@@ -1,4 +1,4 @@
-"""rq-dashboard with many jobs that wait: says `ready` once it answers. Wants REDIS_URL, PORT and JOBS."""
+"""rq-dashboard with many jobs that wait: says `ready: URL` once it answers. Wants REDIS_URL, PORT and JOBS."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def main():
             except OSError:
                 assert time.monotonic() < deadline, "rq-dashboard doesn't answer"
                 time.sleep(0.2)
-        print("ready", flush=True)
+        print(f"ready: http://127.0.0.1:{PORT}", flush=True)
         sys.stdin.read()
     finally:
         os.killpg(served.pid, signal.SIGKILL)

@@ -6,6 +6,7 @@
 
 mod judge;
 pub(crate) mod notice;
+pub(crate) mod peer;
 pub(crate) mod quiet;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -95,6 +96,8 @@ pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     pub(crate) cookie: String,
     used: Instant,
+    /// The server has closed it, as some do after each answer.
+    closed: bool,
 }
 
 /// An answer.
@@ -118,7 +121,7 @@ impl Http {
     pub(crate) fn connect(url: &str) -> Self {
         let host = url.strip_prefix("http://").expect("plain http").trim_end_matches('/').to_owned();
         let stream = stream(&host);
-        Self { host, stream, cookie: String::new(), used: Instant::now() }
+        Self { host, stream, cookie: String::new(), used: Instant::now(), closed: false }
     }
 
     /// Signs in as the benches' superuser.
@@ -151,7 +154,7 @@ impl Http {
     }
 
     fn request(&mut self, method: &str, path: &str, form: &str) -> Answer {
-        if self.used.elapsed() > IDLE {
+        if self.closed || self.used.elapsed() > IDLE {
             self.stream = stream(&self.host);
         }
         let (host, cookie) = (&self.host, &self.cookie);
@@ -174,6 +177,8 @@ impl Http {
         answer.body = vec![0; answer.header("content-length").parse().expect("a number")];
         self.stream.read_exact(&mut answer.body).expect("reads");
         self.used = Instant::now();
+        let head = answer.head.to_ascii_lowercase();
+        self.closed = head.starts_with("http/1.0") || head.contains("\r\nconnection: close");
         answer
     }
 }
