@@ -85,8 +85,11 @@ pub(crate) fn busy(before: &Work, after: &Work, ours: u32) -> Option<String> {
     if used <= BUSY {
         return None;
     }
-    let mut named: Vec<(u64, &str)> =
-        others.into_iter().map(|(pid, process)| (ticks(pid, process), process.name.as_str())).collect();
+    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+    others
+        .into_iter()
+        .for_each(|(pid, process)| *by_name.entry(&process.name).or_default() += ticks(pid, process));
+    let mut named: Vec<(u64, &str)> = by_name.into_iter().map(|(name, ticks)| (ticks, name)).collect();
     named.sort_by(|a, b| b.cmp(a));
     let named = named.iter().take(3).filter(|(ticks, _)| share(*ticks) >= 0.05);
     let named: Vec<String> = named.map(|(ticks, name)| format!("{name} {:.2}", share(*ticks))).collect();
