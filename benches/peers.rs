@@ -17,7 +17,7 @@ use support::peer::{Peer, Peers};
 use support::quiet::Quiet;
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox, timed};
 
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
 /// Rounds before anything is noted.
 const WARM: usize = 5;
 const PAINTS: usize = 21;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What others may use, in processors: a clock, a shell, an idle desktop; no build, no test.
-const BUSY: f64 = 0.2;
+const BUSY: f64 = 0.25;
 /// What the medians of the first, the middle and the last third of a floor may be apart.
 const DRIFT: f64 = 1.25;
 /// With fewer, a third has no median worth the name.
@@ -71,30 +71,29 @@ impl Process {
 
 /// Says who else used the machine between two looks, if more than a little: everything but `ours` and what it has started.
 pub(crate) fn busy(before: &Work, after: &Work, ours: u32) -> Option<String> {
-    let passed = after.passed.saturating_sub(before.passed) as f64 / after.processors as f64;
-    let ours = after.below(ours);
-    let ticks =
-        |pid: &u32, now: &Process| now.ticks - before.by.get(pid).map_or(0, |then| then.ticks.min(now.ticks));
-    let (own, others): (Vec<_>, Vec<_>) = after.by.iter().partition(|(pid, _)| ours.contains(pid));
-    let own: u64 = own.into_iter().map(|(pid, process)| ticks(pid, process)).sum();
-    let share = |ticks: u64| ticks as f64 / passed;
-    let used = share((after.spent - before.spent).saturating_sub(own));
-    if passed == 0.0 {
+    let passed = after.passed.saturating_sub(before.passed);
+    if passed == 0 {
         return Some("nobody knows whether the machine is busy: its clock stands".to_owned());
     }
-    if used <= BUSY {
-        return None;
+    let share = |ticks: u64| ticks as f64 * after.processors as f64 / passed as f64;
+    let ours = after.below(ours);
+    let mut own = 0;
+    let mut others: BTreeMap<&str, u64> = BTreeMap::new();
+    for (pid, now) in &after.by {
+        let before = before.by.get(pid).map_or(0, |then| then.ticks);
+        let sum = if ours.contains(pid) { &mut own } else { others.entry(&now.name).or_default() };
+        *sum += now.ticks.saturating_sub(before);
     }
-    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-    others
-        .into_iter()
-        .for_each(|(pid, process)| *by_name.entry(&process.name).or_default() += ticks(pid, process));
-    let mut named: Vec<(u64, &str)> = by_name.into_iter().map(|(name, ticks)| (ticks, name)).collect();
-    named.sort_by(|a, b| b.cmp(a));
-    let named = named.iter().take(3).filter(|(ticks, _)| share(*ticks) >= 0.05);
-    let named: Vec<String> = named.map(|(ticks, name)| format!("{name} {:.2}", share(*ticks))).collect();
-    let named = if named.is_empty() { "by nobody who can be seen here".to_owned() } else { named.join(", ") };
-    Some(format!("the machine is busy: {used:.2} processors are used beside the bench ({named})"))
+    let used = share(after.spent.saturating_sub(before.spent).saturating_sub(own));
+    (used > BUSY).then(|| {
+        let mut most: Vec<_> = others.into_iter().map(|(name, ticks)| (share(ticks), name)).collect();
+        most.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let named = most.iter().take(3).filter(|(share, _)| *share >= 0.05);
+        let named: Vec<String> = named.map(|(share, name)| format!("{name} {share:.2}")).collect();
+        let named =
+            if named.is_empty() { "by nobody who can be seen here".to_owned() } else { named.join(", ") };
+        format!("the machine is busy: {used:.2} processors are used beside the bench ({named})")
+    })
 }
 
 /// Says that a floor didn't stay where it was while the rest was measured, in turns with it.

@@ -28,7 +28,7 @@ fn after(seconds: u64, postgres: u64, bench: u64, compiler: u64, elsewhere: u64)
 fn a_machine_that_only_the_bench_uses_is_quiet() {
     let before = after(0, 0, 0, 0, 0);
     assert_eq!(busy(&before, &after(2, 150, 180, 10, 0), 2), None);
-    assert_eq!(busy(&before, &after(2, 0, 0, 0, 39), 2), None);
+    assert_eq!(busy(&before, &after(2, 0, 0, 0, 49), 2), None);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn all_that_with_stores_has_started_is_the_benchs_own() {
 
 #[test]
 fn work_of_nobody_who_can_be_seen_counts_too() {
-    let why = busy(&after(1, 0, 0, 0, 0), &after(3, 0, 0, 0, 41), 2).unwrap();
+    let why = busy(&after(1, 0, 0, 0, 0), &after(3, 0, 0, 0, 51), 2).unwrap();
     assert!(why.contains("by nobody who can be seen here"), "{why}");
 }
 
