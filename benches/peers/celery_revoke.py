@@ -32,7 +32,7 @@ def alive(pid):
 
 def main():
     command = [sys.executable, "-m", "celery", "-A", "celery_revoke", "worker", "-c", "2", "-l", "error", "--without-gossip"]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp)
     try:
         print("ready:", flush=True)
         for round, _ in enumerate(sys.stdin):

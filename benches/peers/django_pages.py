@@ -119,7 +119,7 @@ def main():
     connection.close()
     url = f"http://127.0.0.1:{os.environ['PORT']}"
     command = [sys.executable, "-m", "gunicorn", "--bind", url[7:], "--workers", "2", "--threads", "2", "--keep-alive", "60"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "preexec_fn": os.setpgrp}
     served = subprocess.Popen([*command, "django_pages:application"], **quiet)
     try:
         deadline = time.monotonic() + 60

@@ -36,7 +36,7 @@ def seen():
 
 def main():
     celery = [sys.executable, "-m", "celery", "-A", "flower_tasks"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "preexec_fn": os.setpgrp}
     env = {**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}
     flower = [*celery, "flower", f"--port={PORT}", "--address=127.0.0.1", f"--max_tasks={JOBS}", "--auto_refresh=False"]
     processes = [subprocess.Popen(flower, env=env, **quiet)]

@@ -20,7 +20,7 @@ def main():
     queue.enqueue_many([Queue.prepare_data("time.sleep", [n]) for n in range(JOBS)])
     script = os.path.join(os.path.dirname(sys.executable), "rq-dashboard")
     command = [script, "--bind", "127.0.0.1", "--port", PORT, "--redis-url", URL]
-    served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp)
     try:
         deadline = time.monotonic() + 60
         while True:

@@ -32,7 +32,7 @@ def main():
     redis = Redis.from_url(os.environ["REDIS_URL"])
     queue = Queue("peers-rq", connection=redis)
     command = [sys.executable, "-m", "rq.cli", "worker", "--url", os.environ["REDIS_URL"], "--quiet", "peers-rq"]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp)
     try:
         print("ready:", flush=True)
         for round, _ in enumerate(sys.stdin):
