@@ -7,12 +7,13 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use signalbox::model::run::RunId;
 use signalbox::queue::{Notice, Queue};
+use support::quiet::Quiet;
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox};
 
 const ROUNDS: usize = 40;
@@ -69,7 +70,8 @@ impl Drop for Changing {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
+    let quiet = Quiet::begin();
     let url = fresh_database("bench_live");
     let seed = ["seed", "--runs", "10000", "--events", "1000"];
     assert!(signalbox(&seed, &url).status().expect("runs").success());
@@ -77,9 +79,12 @@ fn main() {
     let mut changing = Changing::new(&url);
     let one = Http::signed_in(&serve.ready);
 
+    let mut bare = support::notice::Bare::new();
+    let mut floor = Sample::default();
     let mut sample = Sample::default();
     let mut stream = one.watch("/live/runs");
     for _ in 0..ROUNDS {
+        floor.0.push(bare.ms());
         let words = changing.next();
         let written = changing.change(&words);
         stream.until(&words);
@@ -96,6 +101,7 @@ fn main() {
     let with = serve.resident_mib();
     let mut sample = Sample::default();
     for _ in 0..10 {
+        floor.0.push(bare.ms());
         let words = changing.next();
         crowd.ask.send_replace(words.clone());
         let written = changing.change(&words);
@@ -113,6 +119,9 @@ fn main() {
         "serve before, with and without them: {before:.1}, {after:.1}, {:.1} MiB",
         serve.resident_mib()
     ));
+    (0..10).for_each(|_| floor.0.push(bare.ms()));
+    say(&floor.line("a notice → a bare listener"));
+    quiet.end(&[("a notice to a bare listener", &floor)])
 }
 
 /// Many viewers, on one thread.

@@ -10,12 +10,14 @@ mod image;
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use signalbox::engine::host::Host;
+use support::peer::{Peer, Peers};
+use support::quiet::Quiet;
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -111,6 +113,12 @@ impl Bench {
         let gone = waiting.join().expect("is gone");
         self.until_ended(&running.path);
         gone
+    }
+
+    fn host_kill(&mut self) -> f64 {
+        self.ordered(|bench, running| {
+            bench.host.kill(&running.container).expect("kills");
+        })
     }
 
     /// By the whole path: milliseconds until the process is gone, until an open page says so, and from the evidence until that
@@ -209,8 +217,9 @@ fn make_image(address: &str) {
     image::make(address, IMAGE, &root, &["sh", "sleep", "cat"], &scripts);
 }
 
-fn main() {
+fn main() -> ExitCode {
     let docker_host = env("DOCKER_HOST");
+    let quiet = Quiet::begin();
     make_image(&docker_host);
     let url = fresh_database("bench_terminate");
     let serve = Process::start(&mut signalbox(&["serve"], &url));
@@ -233,10 +242,23 @@ fn main() {
         host: Host::default(),
         runtime,
     };
-    measure(&mut bench);
+    let floor = measure(&mut bench, queues(&Peers::install()));
+    quiet.end(&[("the host's own kill", &floor)])
 }
 
-fn measure(bench: &mut Bench) {
+/// Other queues, and the orders by which they end a plain process.
+fn queues(peers: &Peers) -> Vec<(&'static str, Peer, Sample)> {
+    let programs: [(_, &[&str]); 3] = [
+        ("Celery: revoke(terminate=True), SIGKILL", &["venv/bin/python", "celery_revoke.py"]),
+        ("rq: send_stop_job_command", &["venv/bin/python", "rq_stop.py"]),
+        ("BullMQ: cancelJob, and the job's own kill", &["node", "bullmq_cancel.mjs"]),
+    ];
+    let start = |(name, program)| Some((name, peers.start(name, program, &[])?, Sample::default()));
+    programs.into_iter().filter_map(start).collect()
+}
+
+/// Gives what the host's own kill took, from the beginning to the end.
+fn measure(bench: &mut Bench, mut queues: Vec<(&str, Peer, Sample)>) -> Sample {
     let names = [
         "bare kill by the engine's API → process gone",
         "click, force → process gone",
@@ -256,18 +278,23 @@ fn measure(bench: &mut Bench) {
         for round in 0..=ROUNDS {
             let ours = bench.terminate();
             if round > 0 {
-                [(1, ours.0), (5, ours.1), (6, ours.2)].into_iter().for_each(|(n, ms)| samples[n].0.push(ms));
+                let times = [(1, ours.0), (2, bench.host_kill()), (5, ours.1), (6, ours.2)];
+                times.into_iter().for_each(|(n, ms)| samples[n].0.push(ms));
             }
         }
         [1, 5, 6].into_iter().for_each(|n| say(&samples[n].line(names[n])));
-        return;
+        return std::mem::take(&mut samples[2]);
     }
     for round in 0..=ROUNDS {
         let (bare, ours) = (bench.bare_kill(), bench.terminate());
-        let by_host = bench.ordered(|bench, running| {
-            bench.host.kill(&running.container).expect("kills");
-        });
+        let by_host = bench.host_kill();
         let by_docker = bench.ordered(|_, running| docker(&["kill", &running.container]));
+        for (_, queue, sample) in &mut queues {
+            let ms = queue.ms();
+            if round > 0 {
+                sample.0.push(ms);
+            }
+        }
         if round > 0 {
             let times = [bare.0, ours.0, by_host, by_docker, bare.1, ours.1, ours.2];
             times.into_iter().zip(&mut samples).for_each(|(ms, sample)| sample.0.push(ms));
@@ -283,8 +310,12 @@ fn measure(bench: &mut Bench) {
         samples[10].0.push(proven);
     }
     samples.iter().zip(names).for_each(|(sample, name)| say(&sample.line(name)));
+    queues.iter().for_each(|(name, _, sample)| say(&sample.line(name)));
     let ratio = |a: usize, b: usize| samples[a].median() / samples[b].median();
     say(&format!("gone: click : bare kill          {:.2}   (goal: at most 1.3)", ratio(1, 0)));
     say(&format!("confirmed: click : bare kill     {:.2}", ratio(5, 4)));
     say(&format!("100: one click : docker kill     {:.2}   (goal: at most 2)", ratio(9, 8)));
+    let [_, _, mut by_host, ..] = samples;
+    (0..ROUNDS / 2).for_each(|_| by_host.0.push(bench.host_kill()));
+    by_host
 }

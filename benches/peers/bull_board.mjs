@@ -1,4 +1,4 @@
-// bull-board with many jobs that wait: says `ready` once it answers. Wants REDIS_URL, PORT and JOBS.
+// bull-board with many jobs that wait: says `ready: URL` once it answers. Wants REDIS_URL, PORT and JOBS.
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { ExpressAdapter } from '@bull-board/express';
@@ -14,5 +14,6 @@ for (let n = 0; n < jobs; n += 1000) {
 }
 const serverAdapter = new ExpressAdapter();
 createBullBoard({ queues: [new BullMQAdapter(queue)], serverAdapter });
-express().use('/', serverAdapter.getRouter()).listen(Number(process.env.PORT), '127.0.0.1', () => console.log('ready'));
+const port = Number(process.env.PORT);
+express().use('/', serverAdapter.getRouter()).listen(port, '127.0.0.1', () => console.log(`ready: http://127.0.0.1:${port}`));
 process.stdin.on('end', () => process.exit()).resume();

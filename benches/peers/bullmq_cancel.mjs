@@ -1,11 +1,11 @@
 // BullMQ's `worker.cancelJob` (only the worker that holds the job can): from the call to the death of the process that the job
-// had started, which its own processor must kill; in ms a line.
+// had started, which its own processor must kill; in ms, each time it reads a line.
 
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { Queue, Worker } from 'bullmq';
 
-const rounds = Number(process.env.ROUNDS ?? 20);
 const url = new URL(process.env.REDIS_URL);
 const connection = { host: url.hostname, port: Number(url.port), password: url.password || undefined, maxRetriesPerRequest: null };
 const name = `peers-bullmq-${process.pid}`;
@@ -29,15 +29,17 @@ const alive = (pid) => {
 };
 
 const queue = new Queue(name, { connection });
-for (let round = 0; round <= rounds; round++) {
+console.log('ready:');
+for await (const _ of createInterface(process.stdin)) {
   const running = new Promise((resolve) => { started = resolve; });
   await queue.add('nap', {}, { attempts: 1, removeOnFail: true });
   const { job, pid } = await running;
   const began = performance.now();
   worker.cancelJob(job);
   while (alive(pid)) await new Promise(setImmediate);
-  if (round) console.log((performance.now() - began).toFixed(3));
+  console.log((performance.now() - began).toFixed(3));
 }
 await worker.close();
 await queue.obliterate({ force: true });
 await queue.close();
+process.exit();

@@ -1,4 +1,4 @@
-"""Flower with many tasks that it has seen: says `ready` once it lists them all. Wants REDIS_URL, PORT and JOBS."""
+"""Flower with many tasks that it has seen: says `ready: URL` once it lists them all. Wants REDIS_URL, PORT and JOBS."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def seen():
 
 def main():
     celery = [sys.executable, "-m", "celery", "-A", "flower_tasks"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "preexec_fn": os.setpgrp}
     env = {**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}
     flower = [*celery, "flower", f"--port={PORT}", "--address=127.0.0.1", f"--max_tasks={JOBS}", "--auto_refresh=False"]
     processes = [subprocess.Popen(flower, env=env, **quiet)]
@@ -56,7 +56,7 @@ def main():
             assert time.monotonic() < deadline, "Flower hasn't seen all"
             time.sleep(1)
         os.killpg(processes.pop().pid, signal.SIGKILL)
-        print("ready", flush=True)
+        print(f"ready: http://127.0.0.1:{PORT}", flush=True)
         sys.stdin.read()
     finally:
         for process in processes:

@@ -1,4 +1,4 @@
-"""rq-dashboard with many jobs that wait: says `ready` once it answers. Wants REDIS_URL, PORT and JOBS."""
+"""rq-dashboard with many jobs that wait: says `ready: URL` once it answers. Wants REDIS_URL, PORT and JOBS."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def main():
     queue.enqueue_many([Queue.prepare_data("time.sleep", [n]) for n in range(JOBS)])
     script = os.path.join(os.path.dirname(sys.executable), "rq-dashboard")
     command = [script, "--bind", "127.0.0.1", "--port", PORT, "--redis-url", URL]
-    served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    served = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -30,7 +30,7 @@ def main():
             except OSError:
                 assert time.monotonic() < deadline, "rq-dashboard doesn't answer"
                 time.sleep(0.2)
-        print("ready", flush=True)
+        print(f"ready: http://127.0.0.1:{PORT}", flush=True)
         sys.stdin.read()
     finally:
         os.killpg(served.pid, signal.SIGKILL)

@@ -1,4 +1,5 @@
-"""rq's `send_stop_job_command`: from the call to the death of the job's process, in ms a line."""
+"""rq's `send_stop_job_command`: from the call to the death of the job's process, in ms, each time
+it reads a line."""
 
 import os
 import signal
@@ -10,7 +11,6 @@ from redis import Redis
 from rq import Queue
 from rq.command import send_stop_job_command
 
-ROUNDS = int(os.environ.get("ROUNDS", "20"))
 
 
 def nap(path):
@@ -32,9 +32,10 @@ def main():
     redis = Redis.from_url(os.environ["REDIS_URL"])
     queue = Queue("peers-rq", connection=redis)
     command = [sys.executable, "-m", "rq.cli", "worker", "--url", os.environ["REDIS_URL"], "--quiet", "peers-rq"]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp)
     try:
-        for round in range(ROUNDS + 1):
+        print("ready:", flush=True)
+        for round, _ in enumerate(sys.stdin):
             path = f"{os.environ['TMPDIR']}/rq-{os.getpid()}-{round}"
             job = queue.enqueue("rq_stop.nap", path, job_timeout=600)
             deadline = time.monotonic() + 30
@@ -48,8 +49,7 @@ def main():
             while alive(pid):
                 assert time.monotonic() < deadline, "the job doesn't die"
                 time.sleep(0.00005)
-            if round:
-                print(f"{(time.perf_counter() - began) * 1000:.3f}", flush=True)
+            print(f"{(time.perf_counter() - began) * 1000:.3f}", flush=True)
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()

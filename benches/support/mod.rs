@@ -1,13 +1,20 @@
 //! What the benches share: processes to measure, a plain HTTP client that adds little, and honest statistics.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench that can't go on ends here")]
-#![allow(clippy::disallowed_methods, reason = "benches are told by the environment where the stores are")]
+#![expect(dead_code, reason = "each bench uses a part of it")]
+#![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
+#![expect(clippy::disallowed_methods, reason = "benches are told by the environment where the stores are")]
+
+mod judge;
+pub(crate) mod notice;
+pub(crate) mod peer;
+pub(crate) mod quiet;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use quiet::say;
 
 /// The password of the benches' superuser.
 const PASSWORD: &str = "levers in a quiet room";
@@ -89,6 +96,8 @@ pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     pub(crate) cookie: String,
     used: Instant,
+    /// The server has closed it, as some do after each answer.
+    closed: bool,
 }
 
 /// An answer.
@@ -112,7 +121,7 @@ impl Http {
     pub(crate) fn connect(url: &str) -> Self {
         let host = url.strip_prefix("http://").expect("plain http").trim_end_matches('/').to_owned();
         let stream = stream(&host);
-        Self { host, stream, cookie: String::new(), used: Instant::now() }
+        Self { host, stream, cookie: String::new(), used: Instant::now(), closed: false }
     }
 
     /// Signs in as the benches' superuser.
@@ -145,7 +154,7 @@ impl Http {
     }
 
     fn request(&mut self, method: &str, path: &str, form: &str) -> Answer {
-        if self.used.elapsed() > IDLE {
+        if self.closed || self.used.elapsed() > IDLE {
             self.stream = stream(&self.host);
         }
         let (host, cookie) = (&self.host, &self.cookie);
@@ -168,6 +177,8 @@ impl Http {
         answer.body = vec![0; answer.header("content-length").parse().expect("a number")];
         self.stream.read_exact(&mut answer.body).expect("reads");
         self.used = Instant::now();
+        let head = answer.head.to_ascii_lowercase();
+        self.closed = head.starts_with("http/1.0") || head.contains("\r\nconnection: close");
         answer
     }
 }
@@ -233,20 +244,4 @@ impl Sample {
             self.0.len()
         )
     }
-}
-
-/// Ends the bench when a floor was another at the end than at the beginning: then the machine was busy with something else,
-/// and what was measured beside it can't be quoted.
-pub(crate) fn must_hold_still(floor: &Sample, name: &str) {
-    let (early, late) = floor.0.split_at(floor.0.len() / 2);
-    let ratio = Sample(late.to_vec()).median() / Sample(early.to_vec()).median();
-    assert!(
-        (0.8..1.25).contains(&ratio),
-        "{name} drifted to {ratio:.2} of itself: the machine is busy, nothing is reported"
-    );
-}
-
-/// Says what was measured.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

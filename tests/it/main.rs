@@ -8,6 +8,7 @@ mod agents;
 mod app;
 mod audit;
 mod bells;
+mod bench;
 mod cli;
 mod crashes;
 mod earlier;
