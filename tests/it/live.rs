@@ -109,7 +109,9 @@ async fn what_a_stream_brings_is_what_a_reload_would() {
     let ada = app.superuser().await;
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
-    for path in ["/", "/?state=running&pick=1", "/workers", "/health", &format!("/runs/{run}")] {
+    for path in
+        ["/", "/?state=running&pick=1", "/workers", "/health", "/handle/leave", &format!("/runs/{run}")]
+    {
         let (_, whole) = watch(&ada, path).await;
         let page = ada.get(path).await;
         let pieces = whole.data["pieces"].as_object().unwrap();
@@ -215,7 +217,9 @@ async fn strangers_and_plain_users_get_no_stream() {
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
     let (stranger, pat, ada) = (app.anonymous(), app.plain().await, app.superuser().await);
-    for path in ["/live/runs", &format!("/live/runs/{run}"), "/live/workers", "/live/health"] {
+    for path in
+        ["/live/runs", &format!("/live/runs/{run}"), "/live/workers", "/live/health", "/live/handle/leave"]
+    {
         assert!(is_shown_the_door(&stranger.get(path).await), "{path}");
         assert_eq!(pat.get(path).await.status, 403, "{path}");
         ada.stream(path, None).await;
@@ -309,6 +313,40 @@ async fn what_stands_for_the_fleet_is_told_to_every_page() {
     for stream in [&mut list, &mut page] {
         stream.until("the handle", SOON, says("lever", "Pulled")).await;
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_way_out_of_the_red_handle_sees_each_step_of_it() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("w1").await;
+    let (ada, second) = (fleet.app.superuser().await, fleet.app.superuser().await);
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    let (mut leave, whole) = watch(&second, "/handle/leave").await;
+    assert!(whole.piece("main").unwrap().contains("The red handle is not pulled."));
+
+    fleet.engine.silent(true);
+    assert_eq!(ada.post("/handle", &[]).await.status, 303);
+    leave.until("the pull", SOON, says("main", "One run isn’t proven over")).await;
+    leave.until("its gates", PATIENCE, says("main", "w1: gates closed")).await;
+    fleet.engine.silent(false);
+    fleet.until_over(run).await;
+    leave.until("the proof", PATIENCE, says("main", "Every run is proven over")).await;
+    let pulse = leave.until("a pulse", PATIENCE, |told| told.data["pieces"].is_null()).await;
+    assert!(pulse.event.is_empty(), "then nothing is new");
+
+    let waits = fleet.start("y").await;
+    leave.until("what waits", PATIENCE, says("main", "One run waits, and starts.")).await;
+    assert_eq!(ada.post("/handle/gates", &[]).await.status, 303);
+    leave.until("the first step", SOON, says("main", "Release the queue</button>")).await;
+    assert_eq!(ada.post("/handle/queue", &[]).await.status, 303);
+    leave.until("the last step", SOON, says("main", "The red handle is not pulled.")).await;
+    fleet.until_running(waits).await;
+
+    // What was refused stays to be read, and no stream takes it away.
+    let refused = ada.post("/handle/gates", &[]).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("No gate is kept closed.") && !refused.body.contains("data-live"));
 }
 
 #[tokio::test]
