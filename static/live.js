@@ -145,7 +145,7 @@ function open() {
   clearTimeout(again);
   stream?.close();
   const url = new URL(href, location.href);
-  if (last) url.searchParams.set('from', last);
+  if (last) url.searchParams.set('seen', last);
   stream = new EventSource(url);
   stream.onmessage = (event) => {
     const { at, pieces, events } = JSON.parse(event.data);

@@ -121,12 +121,7 @@ export async function poll(what, so, within = PATIENCE) {
 }
 
 /** Waits until the service worker looks after the page. */
-export const guarded = (page) => page.evaluate(async () => {
-  await navigator.serviceWorker.ready;
-  if (!navigator.serviceWorker.controller) {
-    await new Promise((done) => { navigator.serviceWorker.addEventListener('controllerchange', done, { once: true }); });
-  }
-});
+export const guarded = (page) => page.waitForFunction(() => navigator.serviceWorker.controller !== null);
 
 /** A screenshot, when somebody wants them. */
 export async function shoot(page, file) {
