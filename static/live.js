@@ -145,7 +145,7 @@ function open() {
   clearTimeout(again);
   stream?.close();
   const url = new URL(href, location.href);
-  if (last) url.searchParams.set('from', last);
+  if (last) url.searchParams.set('seen', last);
   stream = new EventSource(url);
   stream.onmessage = (event) => {
     const { at, pieces, events } = JSON.parse(event.data);
@@ -251,11 +251,11 @@ function tick() {
   const old = `${rough(Math.floor(silent / 1000))} ago`;
   if (silent > SILENT) {
     put(asOf, old);
-    if (late.hidden) speak('The link to the server is lost.');
+    if (late.hidden) speak('No word from the server.');
     late.hidden = false;
     put(late.querySelector('b'), `As of ${old}.`);
   } else {
-    if (!late.hidden) speak('The link to the server is back.');
+    if (!late.hidden) speak('The server is heard again.');
     late.hidden = true;
     if (asOf) {
       asOf.dateTime = new Date(shown).toISOString();

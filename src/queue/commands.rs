@@ -60,6 +60,11 @@ pub struct Inbox {
     stream: String,
 }
 
+/// Whether a key holds something else than what a command is for (Redis's documentation, "Key types").
+fn is_no_stream(error: &redis::RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
 const GROUP: &str = "work";
 /// The field of a command that says what it goes on with.
 const TRACE: &str = "traceparent";
@@ -116,14 +121,19 @@ impl Queue {
         }
     }
 
-    /// How many commands a worker hasn't finished with.
+    /// How many commands a worker hasn't finished with; none when something lies in their place that is no stream.
     ///
     /// # Errors
     /// [`super::Unavailable`] when Redis doesn't answer.
-    pub async fn commands_waiting(&self, worker: &str) -> Result<i64> {
+    pub async fn commands_waiting(&self, worker: &str) -> Result<Option<i64>> {
         let mut connection = self.connection().await?;
-        within(async { redis::cmd("XLEN").arg(self.commands_key(worker)).query_async(&mut connection).await })
-            .await
+        let count = async {
+            match redis::cmd("XLEN").arg(self.commands_key(worker)).query_async(&mut connection).await {
+                Err(error) if is_no_stream(&error) => Ok(None),
+                counted => counted.map(Some),
+            }
+        };
+        within(count).await
     }
 
     /// Opens a worker's end, and makes the stream and its group if they are missing.
@@ -142,17 +152,21 @@ impl Queue {
 }
 
 impl Inbox {
-    /// From the stream's beginning, so that commands written while nobody had a group are read too.
+    /// From the stream's beginning, so that commands written while nobody had a group are read too. Whatever else lies under
+    /// its name goes: the name is ours, and nothing is kept there that Postgres doesn't know.
     async fn make_group(&mut self) -> Result<()> {
-        let make = redis::cmd("XGROUP")
-            .arg("CREATE")
-            .arg(&self.stream)
-            .arg(GROUP)
-            .arg("0")
-            .arg("MKSTREAM")
-            .query_async::<()>(&mut self.connection)
-            .await;
-        match make {
+        let mut make = redis::cmd("XGROUP");
+        make.arg("CREATE").arg(&self.stream).arg(GROUP).arg("0").arg("MKSTREAM");
+        let mut made = make.query_async::<()>(&mut self.connection).await;
+        if made.as_ref().is_err_and(is_no_stream) {
+            tracing::warn!(
+                key = self.stream,
+                "something that is no stream lies where commands belong: it is deleted"
+            );
+            redis::cmd("DEL").arg(&self.stream).query_async::<()>(&mut self.connection).await?;
+            made = make.query_async(&mut self.connection).await;
+        }
+        match made {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
             _ => Ok(()),
         }

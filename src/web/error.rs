@@ -94,6 +94,8 @@ struct ErrorPage<'a> {
     what: &'a str,
     not_done: &'a str,
     to_do: &'a str,
+    /// Whether all that whoever sees it can do is leave.
+    may_leave: bool,
 }
 
 impl Error {
@@ -122,7 +124,9 @@ impl Error {
         const NOTHING: &str = "Nothing was changed.";
         match self {
             Self::SignIn => ("You aren't signed in.", NOTHING, "Sign in."),
-            Self::Forbidden => ("This account sees nothing here.", NOTHING, "Ask a superuser."),
+            Self::Forbidden => {
+                ("This account sees nothing here.", NOTHING, "Ask a superuser, or sign in as one.")
+            }
             Self::NotOurs => (
                 "This form didn't come from one of our own pages.",
                 NOTHING,
@@ -202,7 +206,8 @@ impl ResponseError for Error {
         }
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(super::page::HTML));
         let (what, not_done, to_do) = self.words();
-        let page = ErrorPage { status: status.as_u16(), what, not_done, to_do };
+        let may_leave = matches!(self, Self::Forbidden);
+        let page = ErrorPage { status: status.as_u16(), what, not_done, to_do, may_leave };
         let text = page.render().unwrap_or_else(|_| what.to_owned());
         response.set_body(actix_web::body::BoxBody::new(text))
     }

@@ -76,12 +76,50 @@ fn traced(request: &ServiceRequest) -> Span {
     span
 }
 
+/// Whoever is signed in, superuser or not, by name. It proves nothing but that.
+#[derive(Clone)]
+pub(crate) struct SignedIn(pub(crate) String);
+
+/// Lets whoever is signed in pass, for what anybody may do: leave.
+pub(crate) async fn require_signed_in(
+    session: Session,
+    site: Data<Site>,
+    ours: Data<Ours>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let pass = async {
+        let presented = session::presented(&session).ok_or(Error::SignIn)?;
+        let name = match site.db.visitor(&presented).await.map_err(Error::from)? {
+            Some(Visitor::Superuser(by)) => by.name().to_owned(),
+            Some(Visitor::Plain(name)) => name,
+            None => return Err(Error::SignIn.into()),
+        };
+        if let Err(error) = origin::check(&ours, &request) {
+            turned_away(&site, &name, "form from elsewhere refused", &request).await;
+            return Err(error.into());
+        }
+        request.extensions_mut().insert(SignedIn(name));
+        next.call(request).await
+    };
+    db::together(STATEMENTS, pass).await
+}
+
 /// Notes that somebody who is signed in got no further than here; once a minute, since another's page can have their browser
 /// knock.
 async fn turned_away(site: &Site, who: &str, what: &str, request: &ServiceRequest) {
     let address = refusal::address(request.request()).await;
     if let Err(error) = site.db.note_turned_away(who, what, address.as_deref()).await {
         tracing::warn!(%error, who, what, "not noted");
+    }
+}
+
+impl FromRequest for SignedIn {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(request.extensions().get::<Self>().cloned().ok_or_else(|| Error::SignIn.into()))
     }
 }
 

@@ -11,10 +11,11 @@ use serde::Deserialize;
 use super::address::Address;
 use super::error::{Result, retry_after};
 use super::form::Form;
+use super::guard::SignedIn;
 use super::page::{go_to, show, show_as};
 use super::throttle::Throttle;
 use super::{Site, session};
-use crate::db::{Credentials, Superuser};
+use crate::db::Credentials;
 use crate::model::user::UserName;
 use crate::password::Passwords;
 
@@ -109,13 +110,13 @@ async fn check(
 
 /// Signs out: the session is gone, whoever still holds its cookie.
 pub(crate) async fn sign_out(
-    by: Superuser,
+    by: SignedIn,
     site: Data<Site>,
     session: Session,
     address: Address,
 ) -> Result<HttpResponse> {
     session.purge();
-    let noted = site.db.note_at_the_door(by.name(), "signed out", Some(&address.to_string())).await;
+    let noted = site.db.note_at_the_door(&by.0, "signed out", Some(&address.to_string())).await;
     if let Err(error) = noted {
         tracing::warn!(%error, "a sign-out isn't in the audit");
     }

@@ -1,7 +1,7 @@
 //! The pages.
 //!
 //! A request passes, from the outside in: the headers and the log ([`headers`]), the known hosts ([`origin`]), the
-//! routes below. What isn't public lies in one scope behind [`guard::require_superuser`], which asks who it is, may
+//! routes below. What isn't public, or the way out, lies in one scope behind [`guard::require_superuser`], which asks who it is, may
 //! they, and does it come from our own page, before the body is read and before routing tells anything.
 
 mod account;
@@ -34,6 +34,7 @@ mod inert;
 mod kept;
 mod ladder;
 mod lamp;
+mod leave;
 mod listing;
 mod live;
 mod login;
@@ -130,6 +131,15 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .to(metrics::show),
         );
 
+        // signed_in(): whoever is, may leave.
+        app.service(
+            resource("/logout")
+                .guard(Post())
+                .wrap(from_fn(guard::require_signed_in))
+                .wrap(sessions())
+                .to(login::sign_out),
+        );
+
         // superuser(): everything else, also what doesn't exist. Only targets without a slash in front (`OPTIONS *`) get
         // past the scope; whatever they ask for, nobody is proven to be a superuser there.
         app.default_service(to(page::nothing_here)).service(
@@ -161,9 +171,9 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/stops/new").route(get().to(pick::confirm)))
                 .service(resource("/stops/{id}").route(get().to(stop::show)))
                 .service(resource("/handle").route(get().to(handle::ask)).route(post().to(handle::pull)))
-                .service(resource("/handle/leave").route(get().to(handle::leave)))
-                .service(resource("/handle/gates").route(post().to(handle::open_gates)))
-                .service(resource("/handle/queue").route(post().to(handle::release)))
+                .service(resource("/handle/leave").route(get().to(leave::show)))
+                .service(resource("/handle/gates").route(post().to(leave::open_gates)))
+                .service(resource("/handle/queue").route(post().to(leave::release)))
                 .service(resource("/hold").route(get().to(hold::ask)).route(post().to(hold::hold)))
                 .service(resource("/hold/release").route(post().to(hold::release)))
                 .service(resource("/workers").route(get().to(workers::index)))
@@ -182,6 +192,7 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/live/runs").route(get().to(live::runs)))
                 .service(resource("/live/runs/{id}").route(get().to(live::run)))
                 .service(resource("/live/stops/{id}").route(get().to(live::stop)))
+                .service(resource("/live/handle/leave").route(get().to(live::leave)))
                 .service(resource("/live/workers").route(get().to(live::workers)))
                 .service(resource("/live/health").route(get().to(live::health)))
                 .service(
@@ -203,7 +214,6 @@ pub fn routes(shared: &Shared) -> impl FnOnce(&mut ServiceConfig) {
                 .service(resource("/account/bells/{id}").route(post().to(bell::change)))
                 .service(resource("/account/bells/{id}/test").route(post().to(bell::test)))
                 .service(resource("/account/bells/{id}/remove").route(post().to(bell::remove)))
-                .service(resource("/logout").route(post().to(login::sign_out)))
                 .default_service(to(page::nothing_here))
                 .wrap(from_fn(guard::require_superuser))
                 .wrap(sessions()),

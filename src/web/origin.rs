@@ -64,6 +64,9 @@ pub(crate) async fn require_ours(
     next.call(request).await
 }
 
+/// What browsers say of how near a request's page is to us (Fetch Metadata, section 2.1).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Whether a request may change something: browsers say where it comes from and pages can't make them lie.
 pub(crate) fn check(ours: &Ours, request: &ServiceRequest) -> Result<()> {
     if request.method().is_safe() {
@@ -71,11 +74,13 @@ pub(crate) fn check(ours: &Ours, request: &ServiceRequest) -> Result<()> {
     }
     let headers = request.headers();
     let fine = match only(headers, ORIGIN) {
-        Some(origin) if origin != "null" => ours.is_origin(origin),
-        // No origin, or one that is kept secret: then only the browser's own word that it is the same.
-        _ if headers.get_all(ORIGIN).count() <= 1 => {
-            only(headers, HeaderName::from_static("sec-fetch-site")) == Some("same-origin")
+        // Old browsers say no more than that; what says that it is ours and comes from elsewhere is no browser.
+        Some(origin) if origin != "null" => {
+            let mut sites = headers.get_all(FETCH_SITE);
+            ours.is_origin(origin) && sites.all(|site| site == "same-origin" || site == "none")
         }
+        // No origin, or one that is kept secret: then only the browser's own word that it is the same.
+        _ if headers.get_all(ORIGIN).count() <= 1 => only(headers, FETCH_SITE) == Some("same-origin"),
         _ => false,
     };
     if fine { Ok(()) } else { Err(Error::NotOurs) }
@@ -108,6 +113,8 @@ mod tests {
         assert!(allowed(&[("origin", "https://box.example")]));
         assert!(allowed(&[("origin", "http://localhost:8080")]));
         assert!(allowed(&[("sec-fetch-site", "same-origin")]));
+        assert!(allowed(&[("origin", "https://box.example"), ("sec-fetch-site", "same-origin")]));
+        assert!(allowed(&[("origin", "https://box.example"), ("sec-fetch-site", "none")]));
         assert!(allowed(&[("origin", "null"), ("sec-fetch-site", "same-origin")]));
     }
 
@@ -119,6 +126,12 @@ mod tests {
         assert!(!allowed(&[("origin", "https://box.example.evil.example")]));
         assert!(!allowed(&[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")]));
         assert!(!allowed(&[("origin", "https://box.example"), ("origin", "https://evil.example")]));
+        for site in ["cross-site", "same-site", "", "Same-Origin"] {
+            assert!(!allowed(&[("origin", "https://box.example"), ("sec-fetch-site", site)]), "{site}");
+        }
+        let twice = ("sec-fetch-site", "same-origin");
+        assert!(!allowed(&[("origin", "https://box.example"), twice, ("sec-fetch-site", "cross-site")]));
+        assert!(!allowed(&[("sec-fetch-site", "none")]));
         assert!(!allowed(&[("sec-fetch-site", "same-site")]));
         assert!(!allowed(&[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]));
     }

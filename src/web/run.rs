@@ -145,7 +145,7 @@ pub(crate) fn run_page(
             Follows::Nothing => None,
             Follows::Run => Some(format!("/live/runs/{}?part=1", run.id)),
             Follows::Events(_) if live => Some(format!("/live/runs/{}", run.id)),
-            Follows::Events(last) => Some(format!("/live/runs/{}?from={last}", run.id)),
+            Follows::Events(last) => Some(format!("/live/runs/{}?seen={last}", run.id)),
         },
         lamp: if stuck.is_some() { Lamp::STUCK } else { Lamp::of_run(&run) },
         since: match &stuck {

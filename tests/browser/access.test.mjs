@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, open, pages, phone, start, url } from './browser.mjs';
+import { desk, open, pages, phone, start, stop, until, url } from './browser.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -19,6 +19,9 @@ async function findings(page) {
 
 const { page, close } = await open(phone);
 const run = await start(page, 'scenario: tool', 'Look at it');
+await until(page, 'main[data-state=ended]');
+const living = await start(page, 'Go round.\nscenario: loop', 'It goes on');
+await until(page, 'main[data-state=running]');
 await close();
 
 for (const [device, where] of [[phone, 390], [desk, 1440]]) {
@@ -26,7 +29,7 @@ for (const [device, where] of [[phone, 390], [desk, 1440]]) {
     test(`at ${where} pixels, ${scheme}${contrast ? ', more contrast' : ''}`, async () => {
       const { page, close } = await open(device, { scheme, script: true, unbound: true });
       await page.emulateMedia({ colorScheme: scheme, contrast: contrast ?? 'no-preference', reducedMotion: 'reduce' });
-      for (const path of [...pages(run), '/no/such/page']) {
+      for (const path of [...pages(run), `${living}/terminate`, '/no/such/page']) {
         await page.goto(url + path);
         assert.deepEqual(await findings(page), [], path);
       }
@@ -34,6 +37,8 @@ for (const [device, where] of [[phone, 390], [desk, 1440]]) {
     });
   }
 }
+
+test('what was looked at is stopped', () => stop(living));
 
 test('the door', async () => {
   const { page, close } = await open(phone, { script: true, stranger: true, unbound: true });

@@ -1,7 +1,7 @@
 // The red handle by thumb: pulled, seen to be done, and left step by step; and many runs selected and stopped.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { facts, open, phone, shoot, start, until, url } from './browser.mjs';
+import { desk, facts, open, phone, shoot, start, until, url } from './browser.mjs';
 
 test('runs are selected and stopped by one click', async () => {
   const { page, complaints, close } = await open(phone);
@@ -31,6 +31,12 @@ test('the red handle is pulled by two taps, and left by two steps', async () => 
   const { page, complaints, close } = await open(phone);
   const run = await start(page, 'Go on for ever.\nscenario: loop', 'Go on for ever');
   await until(page, 'main[data-state=running]');
+  const watching = await open(desk, { script: true });
+  const sees = watching.page;
+  await sees.goto(`${url}/handle/leave`);
+  await sees.evaluate(() => { window.marked = true; });
+  const heading = (words) => sees.locator('h1', { hasText: words }).waitFor();
+  await heading('not pulled');
   const handle = page.locator('.handle');
   const at = await handle.boundingBox();
   assert.ok(at.y > 844 * 0.8, 'within reach of a thumb');
@@ -46,6 +52,9 @@ test('the red handle is pulled by two taps, and left by two steps', async () => 
   await until(page, 'main[data-unproven="0"][data-whole=true]');
   await until(page, '.receipt li.done:has-text("gates closed")');
   await shoot(page, 'pulled');
+  await heading('Leave the red handle');
+  await sees.getByText('Every run is proven over').waitFor();
+  await sees.getByText(/^\S+: gates closed$/).waitFor();
   await page.goto(`${url}${run}`);
   assert.equal((await facts(page)).outcome, 'terminated');
   assert.match(await page.locator('.strip.stands').innerText(), /The red handle is pulled/);
@@ -55,9 +64,16 @@ test('the red handle is pulled by two taps, and left by two steps', async () => 
   await page.getByRole('link', { name: 'Leave it…' }).tap();
   await page.waitForURL(`${url}/handle/leave`);
   await shoot(page, 'leave');
+  await sees.getByText('One run waits, and starts.').waitFor();
+  await shoot(sees, 'leave-1440');
   await page.getByRole('button', { name: 'Open gates again' }).tap();
+  await sees.getByRole('button', { name: 'Release the queue' }).waitFor();
   await page.getByRole('button', { name: 'Release the queue' }).tap();
   await page.locator('h1', { hasText: 'not pulled' }).waitFor();
+  await heading('not pulled');
+  assert.ok(await sees.evaluate(() => window.marked), 'who watches has seen each step, without loading it again');
+  assert.deepEqual(watching.complaints, []);
+  await watching.close();
   await page.goto(`${url}${waits}`);
   await until(page, 'main[data-outcome=succeeded]');
   assert.deepEqual(complaints, []);

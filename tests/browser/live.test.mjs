@@ -33,7 +33,7 @@ test('the list shows what starts and what ends, without a reload', async () => {
   const path = await start(acts, 'Go round.\nscenario: loop', 'Seen from afar');
   const row = `#run-${path.split('/').pop()}`;
   await until(sees, `${row}[data-state=running]`);
-  assert.equal(await sees.locator('.row').first().getAttribute('id'), row.slice(1), 'the newest stands on top');
+  assert.equal(await sees.locator('#living .row').first().getAttribute('id'), row.slice(1), 'the newest stands on top');
   await sees.locator(`${row} .lever`).focus();
   await start(acts, 'Say hello.\nscenario: answer', 'Another one');
   await sees.locator('.row', { hasText: 'Another one' }).waitFor();
@@ -131,12 +131,12 @@ test('a lost link is said, and heals by itself', async () => {
   await until(page, '#late[hidden]', { state: 'attached' });
   await mark(page);
   link.cut();
-  await page.locator('#late').waitFor({ timeout: 20_000 });
-  assert.match(await page.locator('#late').innerText(), /As of 1\d s ago/);
-  assert.match(await page.locator('#as-of').textContent(), /1\d s ago/);
+  await page.locator('#late').waitFor();
+  assert.match(await page.locator('#late').innerText(), /As of \d\d s ago/);
+  assert.match(await page.locator('#as-of').textContent(), /^\d\d s ago/);
   await shoot(page, 'live-late');
   link.mend();
-  await page.locator('#late').waitFor({ state: 'hidden', timeout: 10_000 });
+  await page.locator('#late').waitFor({ state: 'hidden' });
   assert.match(await page.locator('#as-of').textContent(), /UTC/);
   assert.ok(await isMarked(page));
   await close();
@@ -160,6 +160,6 @@ test('whoever signs out elsewhere sees the door', async () => {
   const answer = await page.context().request.post(`${url}/logout`, { headers: { origin: url }, maxRedirects: 0 });
   assert.equal(answer.status(), 303);
   assert.ok(cookies.length > 0);
-  await page.waitForURL(`${url}/login`, { timeout: 6_000 });
+  await page.waitForURL(`${url}/login`);
   await close();
 });

@@ -1,23 +1,26 @@
 // Every page, light and dark, on a phone and on a desk: nothing spills over, nothing complains, nothing is too small.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, open, overflow, pages, phone, shoot, start, url } from './browser.mjs';
+import { desk, open, overflow, pages, phone, shoot, start, stop, until, url } from './browser.mjs';
 
 const long = `Look after ${'everything'.repeat(18)}`;
 const { page, close } = await open(phone);
 const run = await start(page, `scenario: tool\n${'wide'.repeat(300)}`, long);
+await until(page, 'main[data-state=ended]');
+const living = await start(page, 'Go round.\nscenario: loop', 'It goes on');
+await until(page, 'main[data-state=running]');
 await close();
 
 for (const [device, where] of [[phone, 390], [desk, 1440]]) {
   for (const scheme of ['light', 'dark']) {
     test(`pages at ${where} pixels, ${scheme}`, async () => {
       const { page, complaints, close } = await open(device, { scheme });
-      for (const path of pages(run)) {
+      for (const path of [...pages(run), living, `${living}/terminate`]) {
         const answer = await page.goto(url + path);
         assert.equal(answer.status(), 200, path);
         assert.equal(await overflow(page), 0, `${path} is too wide`);
         assert.deepEqual(await tooSmall(page), [], `${path} has targets smaller than a thumb`);
-        await shoot(page, `${name(path)}-${where}-${scheme}`);
+        await shoot(page, `${path.startsWith(living) ? 'living-' : ''}${name(path)}-${where}-${scheme}`);
       }
       assert.deepEqual(complaints, []);
       await close();
@@ -34,6 +37,8 @@ for (const [device, where] of [[phone, 390], [desk, 1440]]) {
     });
   }
 }
+
+test('what was looked at is stopped', () => stop(living));
 
 const name = (path) => path === '/' ? 'runs' : path.replace(/\d+/, 'id').replace(/\W+/g, '-').replace(/^-/, '');
 

@@ -1,15 +1,7 @@
 // The app on a phone: what the service worker keeps, what is shown when the console can't be reached, and the bells' page.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, line, open, overflow, phone, shoot, start, until, url } from './browser.mjs';
-
-/** Waits until the worker looks after the page. */
-const guarded = (page) => page.evaluate(async () => {
-  await navigator.serviceWorker.ready;
-  if (!navigator.serviceWorker.controller) {
-    await new Promise((done) => { navigator.serviceWorker.addEventListener('controllerchange', done, { once: true }); });
-  }
-});
+import { desk, guarded, line, open, overflow, phone, shoot, start, until, url } from './browser.mjs';
 
 test('the service worker keeps the shell, and nothing that stands behind the guard', async () => {
   const { page, complaints, close } = await open(phone, { script: true });
@@ -60,7 +52,7 @@ test('a console that can’t be reached is said to be so, with when it was last 
   await shoot(page, 'offline');
   await page.locator('#tries').filter({ hasText: /in \d+ s/ }).waitFor();
   link.mend();
-  await page.locator(`main[data-run="${run.split('/').pop()}"]`).waitFor({ timeout: 40_000 });
+  await page.locator(`main[data-run="${run.split('/').pop()}"]`).waitFor();
   assert.equal(new URL(page.url()).pathname, run);
   await close();
   await link.end();
@@ -194,8 +186,8 @@ test('a lever can be felt', async () => {
     addEventListener('click', (event) => event.preventDefault());
   });
   await page.goto(`${url}/agents`);
+  // The script that registers the worker listens to taps by then.
   await guarded(page);
-  await page.waitForLoadState('networkidle');
   await page.getByRole('link', { name: 'Account' }).tap();
   assert.deepEqual(await page.evaluate(() => window.felt), [], 'a link isn’t');
   await page.locator('.handle').tap();

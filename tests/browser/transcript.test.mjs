@@ -104,6 +104,7 @@ test('what was said is searched, and what is found is gone to', async () => {
   await page.getByLabel('In').selectOption('calls');
   await page.getByLabel('Words').fill('');
   await page.getByRole('button', { name: 'Search' }).tap();
+  await page.waitForURL(/[?&]what=calls/);
   await page.locator('.hits a').nth(3).tap();
   await page.waitForURL(/\?at=\d+#e\d+$/);
   const at = new URL(page.url()).searchParams.get('at');
@@ -117,9 +118,9 @@ test('who reads something older is told what is new, and stays there', { timeout
   const path = await start(acting.page, 'Go round.\nscenario: loop', 'Read from above');
   const { page, complaints, close } = await open(phone, { script: true });
   await page.goto(`${url}${path}`);
-  await page.waitForFunction(() => document.documentElement.scrollHeight > innerHeight + 500, null, { timeout: 60_000 });
+  await page.waitForFunction(() => document.documentElement.scrollHeight > innerHeight + 500);
   await page.evaluate(() => scrollTo(0, 200));
-  await page.locator('#pill:not([hidden])').waitFor({ timeout: 30_000 });
+  await page.locator('#pill:not([hidden])').waitFor();
   assert.match(await page.locator('#pill').textContent(), /^\d+ new below/);
   assert.equal(await page.evaluate(() => scrollY), 200);
   await page.locator('#pill').tap();

@@ -28,6 +28,9 @@ const PUBLIC: &[(&str, &[&str])] = &[
 /// What those see who show the token for scraping, and nobody else does, whoever they are. This list may only shrink.
 const BY_TOKEN: &[(&str, &str)] = &[("GET", "/metrics")];
 
+/// What whoever is signed in may do, superuser or not: leave. This list may only shrink.
+const BY_SIGNED_IN: &[(&str, &str)] = &[("POST", "/logout")];
+
 /// That token, here.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -235,6 +238,9 @@ async fn plain_users_are_refused_everywhere() {
     let pat = app.plain().await;
     for route in everything().await {
         for method in METHODS.iter().filter(|method| !route.is_public(method)) {
+            if BY_SIGNED_IN.contains(&(*method, route.path.as_str())) {
+                continue;
+            }
             let request = Request::new(method, &route.example()).header("origin", &pat.origin());
             let answer = pat.send(request).await;
             assert_eq!(answer.status, 403, "{method} {}", route.path);
@@ -242,6 +248,31 @@ async fn plain_users_are_refused_everywhere() {
             assert!(answer.header("allow").is_none());
         }
     }
+}
+
+#[tokio::test]
+async fn plain_users_are_shown_the_way_out_and_may_take_it_from_our_own_pages() {
+    let app = start().await;
+    let pat = app.plain().await;
+    let copy = pat.with_cookie(pat.cookie());
+    let way_out = "method=\"post\" action=\"/logout\"";
+    assert!(pat.get("/").await.body.contains(way_out));
+    assert!(
+        !app.superuser().await.get("/nothing").await.body.contains(way_out),
+        "who can go back is shown the way back"
+    );
+
+    let from_elsewhere = Request::new("POST", "/logout").header("origin", "https://evil.example");
+    let refused = pat.send(from_elsewhere).await;
+    assert_eq!((refused.status, pat.get("/").await.status), (403, 403), "{}", refused.body);
+    assert!(refused.body.contains("our own pages"), "{}", refused.body);
+
+    let left = pat.post("/logout", &[]).await;
+    assert_eq!((left.status, left.header("location"), pat.cookie()), (303, Some("/login"), None));
+    assert!(is_shown_the_door(&copy.get("/").await), "whoever copied the cookie too");
+    let noted = "select count(*) from audit where who = 'pat' and what = 'signed out'";
+    let noted: i64 = sqlx::query_scalar(noted).fetch_one(app.sql()).await.unwrap();
+    assert_eq!(noted, 1);
 }
 
 #[tokio::test]
@@ -406,6 +437,7 @@ async fn the_list_of_routes_in_the_docs_is_true() {
         for method in &route.methods {
             let who = match (method.as_str(), route.path.as_str()) {
                 _ if route.is_public(method) => "everybody",
+                it if BY_SIGNED_IN.contains(&it) => "whoever is signed in",
                 it if BY_TOKEN.contains(&it) => "whoever shows the token for it; for others it isn't there",
                 _ => "superusers",
             };

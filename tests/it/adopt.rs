@@ -65,7 +65,7 @@ async fn a_stop_wished_between_two_lives_is_obeyed() {
     let _again = fleet.worker("w1").await;
     let over = fleet.until_over(run).await;
     assert_eq!((over.outcome, over.evidence.unwrap().step), (Some(Outcome::Terminated), Step::Sigkill));
-    until("read", async || fleet.app.queue.commands_waiting("w1").await.unwrap() == 0).await;
+    until("read", async || fleet.app.queue.commands_waiting("w1").await.unwrap() == Some(0)).await;
 }
 
 /// How a run ended whose container was over with this code when its worker's next life found it, and the wish to stop it.

@@ -94,6 +94,27 @@ async fn a_dead_redis_shows_as_dead_within_two_seconds() {
 }
 
 #[tokio::test]
+async fn something_else_where_a_workers_commands_belong_is_said_with_what_becomes_of_it() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let client = redis::Client::open(app.redis_url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let key = format!("{}:commands:arm-1", app.fleet);
+    let _: () = redis::cmd("SET").arg(&key).arg("x").query_async(&mut redis).await.unwrap();
+    let said = |page: &Answer| page.body.contains("where the commands of worker arm-1 belong");
+    let page = until_shown(&ada, "said", said).await;
+    assert!(page.body.contains("it deletes that by itself within seconds"), "{}", page.body);
+    assert!(part(&page, "Worker arm-1").contains("<dd>unknown, something else lies there</dd>"));
+    assert!(
+        page.body.contains("data-part=\"Redis\" data-well=\"true\"") && !page.body.contains("Redis doesn’t")
+    );
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+    let page = until_shown(&ada, "well again", |page| page.body.contains("All is well.")).await;
+    assert!(!said(&page) && part(&page, "Worker arm-1").contains("<dt>Commands waiting</dt><dd>0</dd>"));
+}
+
+#[tokio::test]
 async fn what_was_never_measured_is_unknown_and_nothing_is_drawn_of_it() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;

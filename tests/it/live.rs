@@ -109,7 +109,9 @@ async fn what_a_stream_brings_is_what_a_reload_would() {
     let ada = app.superuser().await;
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
-    for path in ["/", "/?state=running&pick=1", "/workers", "/health", &format!("/runs/{run}")] {
+    for path in
+        ["/", "/?state=running&pick=1", "/workers", "/health", "/handle/leave", &format!("/runs/{run}")]
+    {
         let (_, whole) = watch(&ada, path).await;
         let page = ada.get(path).await;
         let pieces = whole.data["pieces"].as_object().unwrap();
@@ -151,7 +153,7 @@ async fn a_stream_goes_on_where_it_broke_off_without_a_gap_or_a_double() {
     let run = sample::run(&app, RUNNING).await;
     sample::events(&app, run, &LINES).await;
     let path = stream_of(&ada, &format!("/runs/{run}")).await;
-    assert_eq!(path, format!("/live/runs/{run}?from=3"));
+    assert_eq!(path, format!("/live/runs/{run}?seen=3"));
     // Between the page and its stream.
     sample::events(&app, run, &LINES).await;
     let mut stream = ada.stream(&path, None).await;
@@ -188,14 +190,21 @@ async fn a_link_that_was_lost_for_a_moment_costs_nothing_and_one_that_was_lost_l
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
     let (_, whole) = watch(&ada, "/").await;
-    let mut again = ada.stream("/live/runs", Some(&whole.id)).await;
-    let first = again.until("something", PATIENCE, |_| true).await;
-    assert_eq!((&first.id, &first.data["pieces"]), (&whole.id, &serde_json::Value::Null));
+    // By the browser's own word, or in the address, when it has given the stream up and the page opens another one.
+    let by_address = format!("/live/runs?seen={}", whole.id);
+    for (path, last) in [("/live/runs", Some(&*whole.id)), (&by_address, None)] {
+        let mut again = ada.stream(path, last).await;
+        let first = again.until("something", PATIENCE, |_| true).await;
+        assert_eq!((&first.id, &first.data["pieces"]), (&whole.id, &serde_json::Value::Null), "{path}");
+    }
+    let (_, narrowed) = watch(&ada, "/?from=2026-01-01").await;
+    let mut again = ada.stream(&format!("/live/runs?from=2026-01-01&seen={}", narrowed.id), None).await;
+    assert_eq!(again.until("something", PATIENCE, |_| true).await.data["pieces"], serde_json::Value::Null);
     let fill = "with lines as (insert into events (run_id, seq, at, source, kind, payload)
                     select $1, n, now(), 'stdout', 'text', 'line ' || n from generate_series(1, 2500) n)
                 update runs set events = 2500 where id = $1";
     sqlx::query(fill).bind(run).execute(app.sql()).await.unwrap();
-    let stream = async |from: &str| ada.stream(&format!("/live/runs/{run}?from={from}"), None).await;
+    let stream = async |seen: &str| ada.stream(&format!("/live/runs/{run}?seen={seen}"), None).await;
     assert_eq!(stream("10").await.until("an answer", PATIENCE, |_| true).await.event, "stale");
     let mut behind = stream("1200").await;
     let mut seen = Vec::new();
@@ -215,7 +224,9 @@ async fn strangers_and_plain_users_get_no_stream() {
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
     let (stranger, pat, ada) = (app.anonymous(), app.plain().await, app.superuser().await);
-    for path in ["/live/runs", &format!("/live/runs/{run}"), "/live/workers", "/live/health"] {
+    for path in
+        ["/live/runs", &format!("/live/runs/{run}"), "/live/workers", "/live/health", "/live/handle/leave"]
+    {
         assert!(is_shown_the_door(&stranger.get(path).await), "{path}");
         assert_eq!(pat.get(path).await.status, 403, "{path}");
         ada.stream(path, None).await;
@@ -309,6 +320,40 @@ async fn what_stands_for_the_fleet_is_told_to_every_page() {
     for stream in [&mut list, &mut page] {
         stream.until("the handle", SOON, says("lever", "Pulled")).await;
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_way_out_of_the_red_handle_sees_each_step_of_it() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("w1").await;
+    let (ada, second) = (fleet.app.superuser().await, fleet.app.superuser().await);
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    let (mut leave, whole) = watch(&second, "/handle/leave").await;
+    assert!(whole.piece("main").unwrap().contains("The red handle is not pulled."));
+
+    fleet.engine.silent(true);
+    assert_eq!(ada.post("/handle", &[]).await.status, 303);
+    let (pulled, closed) = (says("main", "One run isn’t proven over"), says("main", "w1: gates closed"));
+    leave.until("the pull, and its gates", PATIENCE, |told| pulled(told) && closed(told)).await;
+    fleet.engine.silent(false);
+    fleet.until_over(run).await;
+    leave.until("the proof", PATIENCE, says("main", "Every run is proven over")).await;
+    let pulse = leave.until("a pulse", PATIENCE, |told| told.data["pieces"].is_null()).await;
+    assert!(pulse.event.is_empty(), "then nothing is new");
+
+    let waits = fleet.start("y").await;
+    leave.until("what waits", PATIENCE, says("main", "One run waits, and starts.")).await;
+    assert_eq!(ada.post("/handle/gates", &[]).await.status, 303);
+    leave.until("the first step", PATIENCE, says("main", "Release the queue</button>")).await;
+    assert_eq!(ada.post("/handle/queue", &[]).await.status, 303);
+    leave.until("the last step", PATIENCE, says("main", "The red handle is not pulled.")).await;
+    fleet.until_running(waits).await;
+
+    // What was refused stays to be read, and no stream takes it away.
+    let refused = ada.post("/handle/gates", &[]).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("No gate is kept closed.") && !refused.body.contains("data-live"));
 }
 
 #[tokio::test]

@@ -97,7 +97,9 @@ async fn look(site: &Site, own: &Own, by: &Superuser, day: &mut Day) -> Seen {
     ];
     parts.extend(made.no_workers(&workers));
     parts.extend(made.workers(list, &waiting));
-    let troubles = troubles(&parts, depth.answer.as_ref().ok(), workers.answer.as_deref().ok());
+    let mut troubles = troubles(&parts, depth.answer.as_ref().ok(), workers.answer.as_deref().ok());
+    let cut_off = list.iter().zip(&waiting).filter(|(_, waiting)| matches!(waiting.answer, Ok(None)));
+    troubles.extend(cut_off.map(|(worker, _)| no_stream(worker)));
     let (first, rest) = sentence(&troubles, list);
     let drawn = made.history.is_ok();
     Seen { well: troubles.is_empty(), first, rest, parts, drawn, at: Moment::new(now, now) }
@@ -168,6 +170,16 @@ fn named(what: &str, names: &[&str]) -> String {
         return format!("{many} {what} ({} and {more} more)", names[..NAMED].join(", "));
     }
     format!("{many} {what} ({})", names.join(", "))
+}
+
+/// What keeps commands from a worker, though Redis answers, and what becomes of it.
+fn no_stream(worker: &Worker) -> String {
+    let when = if worker.is_alive() { "within seconds" } else { "when it starts" };
+    format!(
+        "What lies in Redis where the commands of worker {} belong is something else: it deletes that by itself {when}, and \
+         finds stops in Postgres until then.",
+        worker.name
+    )
 }
 
 fn sentence(troubles: &[String], workers: &[Worker]) -> (String, String) {

@@ -166,13 +166,13 @@ impl Parts<'_> {
         Part::new(&key, &format!("Server {name}"), sign, facts, self.moment(self.now))
     }
 
-    pub(super) fn workers(&self, workers: &[Worker], waiting: &[Measured<i64>]) -> Vec<Part> {
+    pub(super) fn workers(&self, workers: &[Worker], waiting: &[Measured<Option<i64>>]) -> Vec<Part> {
         let parts = workers.iter().zip(waiting).enumerate();
         parts.map(|(place, (worker, waiting))| self.worker(worker, waiting, place < PLOTTED)).collect()
     }
 
     /// A worker, by its own last words.
-    fn worker(&self, worker: &Worker, waiting: &Measured<i64>, plotted: bool) -> Part {
+    fn worker(&self, worker: &Worker, waiting: &Measured<Option<i64>>, plotted: bool) -> Part {
         let (key, facts) = (format!("worker {}", worker.name), &worker.facts);
         // What a silent one measured last is no longer so.
         let Load { cpu, memory, disk, engine_ms, lag_s } =
@@ -192,7 +192,8 @@ impl Parts<'_> {
         // A silent one may go on with runs that are called lost by now.
         let runs = worker.is_alive().then(|| format!("{} of {}", worker.holds, facts.capacity));
         let waiting = match &waiting.answer {
-            Ok(n) => n.to_string(),
+            Ok(Some(n)) => n.to_string(),
+            Ok(None) => "unknown, something else lies there".to_owned(),
             Err(_) => "unknown, Redis doesn’t answer".to_owned(),
         };
         let mut list = vec![

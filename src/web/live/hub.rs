@@ -167,7 +167,7 @@ impl Hub {
         let about = |run: RunId| {
             move |view: &View| match view {
                 View::Run(watched) | View::RunAlone(watched) => *watched == run,
-                View::Runs(_) | View::Stop(..) | View::Workers => true,
+                View::Runs(_) | View::Stop(..) | View::Leave | View::Workers => true,
                 View::Health => false,
             }
         };

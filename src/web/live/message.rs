@@ -65,12 +65,12 @@ pub(super) struct From {
 }
 
 impl From {
-    /// By the last id that the browser saw, else by what the page was made with.
+    /// By the last id that the browser saw, else by what the page was made with. That has a name which no list is narrowed by.
     pub(super) fn of(request: &HttpRequest) -> Self {
         let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let made_with = || {
             let mut query = request.query_string().split('&');
-            query.find_map(|pair| pair.strip_prefix("from="))
+            query.find_map(|pair| pair.strip_prefix("seen="))
         };
         last.filter(|last| !last.is_empty()).or_else(made_with).map(Self::read).unwrap_or_default()
     }

@@ -78,6 +78,15 @@ pub(crate) async fn stop(
     open(by, &hub, View::Stop(id, asked.cursor()?), stream).await
 }
 
+/// The stream of the way out of the red handle.
+pub(crate) async fn leave(
+    by: Superuser,
+    hub: Data<Hub>,
+    stream: (Session, HttpRequest),
+) -> Result<HttpResponse> {
+    open(by, &hub, View::Leave, stream).await
+}
+
 /// The stream of the workers.
 pub(crate) async fn workers(
     by: Superuser,

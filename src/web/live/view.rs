@@ -18,7 +18,7 @@ use crate::web::fleet::Fleet;
 use crate::web::health::Health;
 use crate::web::listing::List;
 use crate::web::page::{Frame, Place};
-use crate::web::{Site, health, stop, workers};
+use crate::web::{Site, health, leave, stop, workers};
 
 /// The shortest time between two looks: the first change is told at once, those behind it together.
 const APART: Duration = Duration::from_millis(30);
@@ -36,6 +36,8 @@ pub(super) enum View {
     RunAlone(RunId),
     /// A part of the receipts of a stop of many.
     Stop(StopId, Cursor),
+    /// The way out of the red handle.
+    Leave,
     /// The workers.
     Workers,
     /// The health of it all.
@@ -145,6 +147,12 @@ impl Watched {
             Self::Other(View::Stop(id, cursor)) => {
                 let seen = stop::Seen::look(site, by, *id, *cursor).await?;
                 let frame = look.frame(seen.place()).await?;
+                let ages = seen.ages();
+                let draw = move |at: AsOf| Ok(seen.clone().page(frame.clone(), at.time()).render()?);
+                Ok(Seen::new(ages, draw))
+            }
+            Self::Other(View::Leave) => {
+                let (seen, frame) = tokio::try_join!(leave::Seen::look(site, by), look.frame(Place::Handle))?;
                 let ages = seen.ages();
                 let draw = move |at: AsOf| Ok(seen.clone().page(frame.clone(), at.time()).render()?);
                 Ok(Seen::new(ages, draw))

@@ -44,7 +44,7 @@ async fn runs_go_on(fault: impl AsyncFnOnce(&mut OwnRedis), repair: impl AsyncFn
     stop(&ada, second, "force", "").await;
     let over = fleet.over_by_then(second).await;
     fleet.assert_stopped_once(&over).await;
-    until("read", async || fleet.app.queue.commands_waiting("w1").await.is_ok_and(|n| n == 0)).await;
+    until("read", async || fleet.app.queue.commands_waiting("w1").await.is_ok_and(|n| n == Some(0))).await;
     assert!(began.elapsed() < 2 * BACK, "{:?}", began.elapsed());
 }
 
@@ -84,6 +84,29 @@ async fn redis_behind_another_password_is_done_without() {
     let unlock =
         async |redis: &mut OwnRedis| redis.tell_as("another", &["CONFIG", "SET", "requirepass", ""]).await;
     runs_go_on(lock, unlock).await;
+}
+
+#[tokio::test]
+async fn something_else_where_a_workers_commands_belong_is_deleted_and_no_stop_is_missed() {
+    let redis = OwnRedis::start();
+    let fleet = Fleet::with(Wants { redis_url: Some(redis.url()), ..Wants::default() }).await;
+    let key = format!("{}:commands:w1", fleet.app.fleet);
+    let waiting = async || fleet.app.queue.commands_waiting("w1").await.unwrap();
+    // Before its worker starts, and under one that listens.
+    redis.tell(&["SET", &key, "x"]).await;
+    assert_eq!(waiting().await, None);
+    let _worker = fleet.worker("w1").await;
+    let ada = fleet.app.superuser().await;
+    for _ in 0..2 {
+        until("a stream again", async || waiting().await == Some(0)).await;
+        let run = fleet.start("x").await;
+        fleet.until_running(run).await;
+        redis.tell(&["SET", &key, "x"]).await;
+        assert_eq!(stop(&ada, run, "force", "").await.status, 303);
+        let over = fleet.over_by_then(run).await;
+        fleet.assert_stopped_once(&over).await;
+    }
+    until("a stream again", async || waiting().await == Some(0)).await;
 }
 
 #[tokio::test]
