@@ -223,6 +223,38 @@ async fn a_page_of_the_worst_is_small_and_quick() {
 }
 
 #[tokio::test]
+async fn what_has_very_many_lines_shows_few_of_them_and_is_whole_in_a_file() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let run = sample::run(&app, RUNNING).await;
+    let block = |text: &str| {
+        let text = serde_json::to_string(text).unwrap();
+        format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":{text}}}]}}}}"#)
+    };
+    // A bar that goes back to the beginning of its line; nothing but empty lines; very many of them before a word.
+    let (bar, list) = ("10 %\r".repeat(20_000), block(&"- a\n".repeat(20_000)));
+    let (empty, word) = (block(&"\n".repeat(20_000)), block(&("\n".repeat(20_000) + "word")));
+    let lines: Vec<(&str, &str, &str)> = (0..40)
+        .map(|n| match n % 4 {
+            0 => ("stdout", "text", bar.as_str()),
+            1 => ("stdout", "assistant", list.as_str()),
+            2 => ("stdout", "assistant", empty.as_str()),
+            _ => ("stdout", "assistant", word.as_str()),
+        })
+        .chain([("stdout", "assistant", list.as_str()), ("stdout", "text", bar.as_str())])
+        .collect();
+    sample::events(&app, run, &lines).await;
+    let page = ada.get(&format!("/runs/{run}")).await.body;
+    let talk = page.split("id=\"talk\"").nth(1).unwrap();
+    assert!(talk.contains("… 19,988 more lines: show all") && talk.contains("… 19,760 more lines: show all"));
+    let standing = talk.matches('\n').count() + talk.matches("<br>").count();
+    assert!(standing < 3_000, "{standing} lines stand on the page");
+    let whole = ada.get(&format!("/runs/{run}/events/42")).await.body;
+    assert_eq!(whole.lines().count(), 20_000);
+}
+
+#[tokio::test]
 async fn a_transcript_is_taken_away_whole_line_by_line() {
     let app = TestApp::start().await;
     let ada = app.superuser().await;
