@@ -23,6 +23,7 @@ check: ## the quick loop: format, lints, unit and integration tests
 
 bench: ## measures what the README quotes, beside its floors
 	@deploy/dev/with-stores cargo bench --quiet --bench pages
+	@deploy/dev/with-stores cargo bench --quiet --bench run
 	@deploy/dev/with-stores cargo bench --quiet --bench live
 	@deploy/dev/with-stores cargo bench --quiet --bench events
 	@deploy/dev/with-stores cargo bench --quiet --bench health
