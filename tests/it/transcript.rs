@@ -110,7 +110,7 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
     let sought = Sought { what: What::Anything, words: "needle".to_owned() };
     let mut way = Way::Back(i64::MAX);
     let (mut seen, mut looks) = (Vec::new(), Vec::new());
-    while let looked = app.db.look_for(&by, id, &sought, way).await.unwrap()
+    while let looked = app.db.look_for(&by, id, &sought, way, i64::MAX).await.unwrap()
         && let Some(upto) = looked.upto
     {
         seen.extend(looked.candidates.iter().map(|event| event.seq));
@@ -118,21 +118,24 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
         way = Way::Back(upto);
     }
     assert_eq!((seen, looks), (vec![20_001, 3], vec![15_001, 5_001, 1]));
-    let on = app.db.look_for(&by, id, &sought, Way::On(3)).await.unwrap();
+    let on = app.db.look_for(&by, id, &sought, Way::On(3), i64::MAX).await.unwrap();
     assert_eq!((on.upto, on.candidates.len()), (Some(10_003), 0));
+
+    let few = app.db.look_for(&by, id, &sought, Way::On(3), 300).await.unwrap();
+    assert_eq!((few.upto, few.candidates.len()), (Some(303), 0));
 
     // Lines of a quarter of a megabyte: by their bytes, not by their number.
     sqlx::query("update events set payload = repeat('x', 250000) where seq > 24900")
         .execute(app.sql())
         .await
         .unwrap();
-    let back = app.db.look_for(&by, id, &sought, Way::Back(i64::MAX)).await.unwrap();
+    let back = app.db.look_for(&by, id, &sought, Way::Back(i64::MAX), i64::MAX).await.unwrap();
     assert!((24_960..=24_970).contains(&back.upto.unwrap()), "{:?}", back.upto);
 
     // Where all of them may fit, none is left out between two looks.
     let lines = Sought { what: What::Anything, words: "line".to_owned() };
-    let first = app.db.look_for(&by, id, &lines, Way::On(3)).await.unwrap();
-    let second = app.db.look_for(&by, id, &lines, Way::On(first.upto.unwrap())).await.unwrap();
+    let first = app.db.look_for(&by, id, &lines, Way::On(3), i64::MAX).await.unwrap();
+    let second = app.db.look_for(&by, id, &lines, Way::On(first.upto.unwrap()), i64::MAX).await.unwrap();
     assert_eq!(first.candidates.last().unwrap().seq + 1, second.candidates[0].seq);
 }
 
