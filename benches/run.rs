@@ -58,6 +58,24 @@ const LOG: &str = r#"
     from generate_series(1, :events) i left join logs on i % 51 = 0 and n = i / 51 % 100;
     update runs set events = :events, stdout_lines = :events where id = :run"#;
 
+/// What takes most to draw: long answers with code in them, changes of files, and long outputs.
+const RICH: &str = r#"
+    delete from events where run_id = :run;
+    insert into events (run_id, seq, at, source, kind, payload)
+    select :run, i, now() - interval '9 hours' + i * interval '20 ms', 'stdout',
+           (array['tool_use', 'assistant', 'tool_result'])[1 + i % 3],
+           case i % 3
+               when 1 then format('{"type":"assistant","message":{"content":[{"type":"text","text":"Now:\n\n## Step %s\n\nThe **second** caller finds `parts` empty, see [the notes](https://example.org/%s).\n\n```rust\n%s```\n\n| file | lines |\n|---|---|\n%s\n\nThat is all."}]}}', i, i,
+                    (select string_agg(format('let deadline_%s = start + patience * %s; // not \"later\" than %s\n', md5((i * n)::text), n, i * n), '') from generate_series(1, 12) n),
+                    (select string_agg(format('| `src/%s.rs` | %s |', md5((i + n)::text), i * n), '\n') from generate_series(1, 5) n))
+               when 0 then format('{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Edit","input":{"file_path":"/workspace/src/%s.rs","old_string":"%s","new_string":"%s"}}]}}', md5(i::text),
+                    (select string_agg(format('    let part_%s = parts.pop(%s).unwrap();\n', n, i), '') from generate_series(1, 8) n),
+                    (select string_agg(format('    let Some(part_%s) = parts.pop(%s) else { return \"none\" };\n', n, i), '') from generate_series(1, 8) n))
+               else format('{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"%s"}]}}',
+                    (select string_agg(format('test queue::%s ... ok\n', md5((i * n)::text)), '') from generate_series(1, 60) n)) end
+    from generate_series(1, :events) i;
+    update runs set events = :events, stdout_lines = :events where id = :run"#;
+
 /// Runs statements that take numbers by name, in one session; gives what they say.
 fn psql(url: &str, variables: &[(&str, u64)], sql: &str) -> String {
     let mut command = Command::new("psql");
@@ -182,11 +200,14 @@ fn main() {
     let url = fresh_database("bench_run");
     let seed = ["seed", "--runs", "2000", "--events", "40000"];
     assert!(signalbox(&seed, &url).status().expect("runs").success());
-    let ended = "select id from runs where state = 'ended' order by id desc limit 3";
+    let ended = "select id from runs where state = 'ended' order by id desc limit 4";
     let runs: Vec<u64> = psql(&url, &[], ended).lines().map(|id| id.parse().expect("a number")).collect();
-    for (run, events, sql) in
-        [(runs[0], MANY, LIKE_OTHERS), (runs[1], FEW, LIKE_OTHERS), (runs[2], log_events, LOG)]
-    {
+    for (run, events, sql) in [
+        (runs[0], MANY, LIKE_OTHERS),
+        (runs[1], FEW, LIKE_OTHERS),
+        (runs[2], log_events, LOG),
+        (runs[3], FEW, RICH),
+    ] {
         psql(&url, &[("run", run), ("events", events)], sql);
     }
     psql(&url, &[], "vacuum analyze");
@@ -196,8 +217,8 @@ fn main() {
     let bodies: Vec<Bytes> =
         [runs[0], runs[2]].iter().map(|run| http.get(&format!("/runs/{run}")).body.into()).collect();
     let mut floor = Http::connect(&serve_bare(url.clone(), bodies));
-    let mut samples: Vec<Sample> = (0..11).map(|_| Sample::default()).collect();
-    let mut largest = [0; 3];
+    let mut samples: Vec<Sample> = (0..12).map(|_| Sample::default()).collect();
+    let mut largest = [0; 4];
     for round in 0..ROUNDS + WARM {
         let (many, log) = (pages(runs[0], MANY, round), pages(runs[2], log_events, round));
         let mut note = |n: usize, http: &mut Http, path: &str| {
@@ -218,6 +239,10 @@ fn main() {
         if round == 0 {
             largest[2] = compressed(&body);
         }
+        let body = note(11, &mut http, &format!("/runs/{}", runs[3]));
+        if round == 0 {
+            largest[3] = compressed(&body);
+        }
         note(9, &mut floor, "/0");
         note(10, &mut floor, "/1");
     }
@@ -234,6 +259,7 @@ fn main() {
         "100 events",
         "a bare page, the bytes of the first",
         "a bare page, the bytes of the log's tail",
+        "100 events of long answers, code and changes",
     ];
     say(&format!("very much log: {megabytes} MB, {log_events} events"));
     for (sample, name) in samples.iter().zip(names) {
@@ -246,8 +272,8 @@ fn main() {
     say(&format!("very much log : bare        {:.2}   (goal: 50 ms at most)", ratio(4, 10)));
     let kib = largest.map(|bytes| bytes as f64 / 1024.0);
     say(&format!(
-        "largest page, compressed    {:.1} KiB, {:.1} KiB of log, {:.1} KiB of 100 events (goal: at most 60)",
-        kib[0], kib[1], kib[2]
+        "largest page, compressed    {:.1} KiB, {:.1} KiB of log, {:.1} KiB of 100 events, {:.1} KiB of long ones (goal: at most 60)",
+        kib[0], kib[1], kib[2], kib[3]
     ));
     for (name, path) in SOUGHT {
         let mut sample = Sample::default();
