@@ -11,7 +11,7 @@ pub(crate) const LINE: Most = Most { bytes: 4_000, lines: 12 };
 
 /// How much all texts of a page may have, in bytes, and how many lines of them may stand open; past that each one has only its
 /// least.
-const PAGE: Most = Most { bytes: 48_000, lines: 1_200 };
+const PAGE: Most = Most { bytes: 48_000, lines: 2_000 };
 const LEAST: Most = Most { bytes: 200, lines: 2 };
 
 /// The most that a text may have.
