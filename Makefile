@@ -1,7 +1,7 @@
 # Signalbox: `make run` for a first look, `make test` before you commit.
 
 # Each has stores of its own and the machine to itself, or refuses.
-BENCHES := pages live events health terminate peers
+BENCHES := pages run live serve frame events health terminate peers
 
 .PHONY: help run test check bench $(BENCHES:%=bench-%) nemesis sqlx clean-dev
 .DEFAULT_GOAL := help

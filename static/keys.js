@@ -1,4 +1,5 @@
 // Keys, for those who have some: j and k walk through what is listed, and a sheet says the rest. They can be turned off.
+import { sayExact } from './times.js';
 
 const SHEET = {
   title: 'Keys',
@@ -9,6 +10,7 @@ const SHEET = {
     ['x', 'select it, to stop many'],
     ['t', 'stop it; asks first'],
     ['/', 'search'],
+    ['e', 'exact times, for a moment'],
     ['?', 'this sheet'],
   ],
   on: 'Keys without Ctrl, as above',
@@ -92,7 +94,9 @@ function sheet() {
   dialog.showModal();
 }
 
-const KEYS = { j: () => walk(1), k: () => walk(-1), x: select, t: stop, '/': search, '?': sheet };
+const exact = () => sayExact(here() ?? document);
+
+const KEYS = { j: () => walk(1), k: () => walk(-1), x: select, t: stop, '/': search, e: exact, '?': sheet };
 
 document.addEventListener('keydown', (event) => {
   const typing = event.target.closest?.('input:not([type=checkbox]), textarea, select, dialog');

@@ -42,17 +42,30 @@ export function localise(root) {
 /** How long an exact time stays in the place of a rough one. */
 const EXACT = 5_000;
 
-/** A rough time says the exact one when it is pressed. */
-document.addEventListener('click', ({ target }) => {
-  const time = target.closest?.('time.ago[title]');
-  if (!time || time.classList.contains('exact')) return;
+/** Writes an exact time in the place of a rough one, for a while. Lists don't bring it along: it would be there fifty times. */
+function say(time) {
+  if (time.classList.contains('exact')) return;
+  const { day, clock, name } = parts(new Date(time.dateTime));
   const rough = time.textContent;
   time.classList.add('exact');
-  time.textContent = time.title;
+  time.textContent = time.title || `${day} ${clock} ${name}`;
   setTimeout(() => {
     time.classList.remove('exact');
     time.textContent = rough;
   }, EXACT);
+}
+
+const ROUGH = 'time.ago[datetime]';
+
+/** A rough time says the exact one when it is pressed. */
+document.addEventListener('click', ({ target }) => {
+  const time = target.closest?.(ROUGH);
+  if (time) say(time);
 });
+
+/** All rough times in here say the exact ones. */
+export function sayExact(root) {
+  for (const time of root.querySelectorAll(ROUGH)) say(time);
+}
 
 localise(document);

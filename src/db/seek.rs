@@ -57,7 +57,7 @@ impl LookedRow {
 
 /// Looks along the primary key. Letters are made small as bytes, which is quick: only ASCII has small ones then.
 macro_rules! look {
-    ($pool:expr, $from:literal, $order:literal, $last:literal, $run:expr, $edge:expr, $kinds:expr, $patterns:expr) => {
+    ($pool:expr, $from:literal, $order:literal, $last:literal, $run:expr, $edge:expr, $at_once:expr, $kinds:expr, $patterns:expr) => {
         within(
             sqlx::query_as!(
                 LookedRow,
@@ -85,7 +85,7 @@ macro_rules! look {
                     + r#" limit $7) hit on true"#,
                 $run,
                 $edge,
-                AT_ONCE,
+                $at_once,
                 AT_ONCE_BYTES,
                 $kinds,
                 $patterns,
@@ -98,17 +98,27 @@ macro_rules! look {
 }
 
 impl Db {
-    /// Looks at the next few thousand events that way for what may be sought.
+    /// Looks at that many of the next events that way for what may be sought, and at no more than some thousands.
     ///
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
-    pub async fn look_for(&self, _by: &Superuser, run: RunId, sought: &Sought, way: Way) -> Result<Looked> {
+    pub async fn look_for(
+        &self,
+        _by: &Superuser,
+        run: RunId,
+        sought: &Sought,
+        way: Way,
+        at_once: i64,
+    ) -> Result<Looked> {
+        let most = at_once.min(AT_ONCE);
         let words = |kinds: &[Kind]| kinds.iter().map(|kind| kind.word().to_owned()).collect::<Vec<_>>();
         let kinds: Option<Vec<String>> = sought.kinds().map(words);
         let (kinds, patterns) = (kinds.as_deref(), &sought.patterns());
         let rows = match way {
-            Way::Back(edge) => look!(&self.pool, "seq < $2", "desc", "min", run.0, edge, kinds, patterns),
-            Way::On(edge) => look!(&self.pool, "seq > $2", "asc", "max", run.0, edge, kinds, patterns),
+            Way::Back(edge) => {
+                look!(&self.pool, "seq < $2", "desc", "min", run.0, edge, most, kinds, patterns)
+            }
+            Way::On(edge) => look!(&self.pool, "seq > $2", "asc", "max", run.0, edge, most, kinds, patterns),
         };
         let mut upto = rows.first().and_then(|row| row.upto);
         let candidates: Vec<Event> = rows.into_iter().filter_map(LookedRow::event).collect::<Result<_>>()?;

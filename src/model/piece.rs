@@ -1,5 +1,7 @@
 //! A piece of a transcript: what a page shows of an event, made inert.
 
+use std::io;
+
 use serde_json::Value;
 
 use super::event::{Event, Kind, blocks, read_result};
@@ -233,6 +235,47 @@ fn content_text(content: &Value) -> String {
     }
 }
 
+/// A value on many lines; on one, where what lies deep in it would become many times as long by that.
 fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+    let plain = value.to_string();
+    let mut lines = Bounded { left: GROWTH * plain.len() + 1024, text: Vec::new() };
+    match serde_json::to_writer_pretty(&mut lines, value).map(|()| String::from_utf8(lines.text)) {
+        Ok(Ok(text)) => text,
+        _ => plain,
+    }
+}
+
+/// How many times as long a value may become on many lines.
+const GROWTH: usize = 4;
+
+/// Takes no more than so many bytes.
+struct Bounded {
+    left: usize,
+    text: Vec<u8>,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_laid_out_on_lines_unless_that_makes_it_many_times_as_long() {
+        let value = serde_json::json!({ "a": [1, "two"] });
+        assert_eq!(pretty(&value), "{\n  \"a\": [\n    1,\n    \"two\"\n  ]\n}");
+        let deep = format!("{}{}1{}", "[".repeat(100), "1,".repeat(50_000), "]".repeat(100));
+        let value: Value = serde_json::from_str(&deep).unwrap();
+        assert_eq!(pretty(&value), deep);
+    }
 }

@@ -13,10 +13,12 @@ use crate::model::text;
 const COMPARED_WITHIN: Duration = Duration::from_millis(5);
 const COMPARED_MAX: usize = 64 * 1024;
 
-/// How many lines are shown, and how much of each, in bytes; how many stand around a change.
-const LINES: usize = 120;
+/// How much of a line is shown, in bytes; how many stand around a change; how many of all find room on a screen.
 const LINE: usize = 400;
 const AROUND: usize = 3;
+const SCREEN: usize = 30;
+/// How many are shown where there is no room left.
+const LEAST: usize = 4;
 
 /// A change as it is shown.
 #[derive(Debug)]
@@ -60,8 +62,11 @@ impl Diff {
         }
         let came = lines.iter().filter(|line| matches!(line, Line::Comes(_))).count() as i64;
         let went = lines.iter().filter(|line| matches!(line, Line::Goes(_))).count() as i64;
-        let (mut left, mut shown) = (FOLDED, 0);
-        for line in lines.iter_mut().take(LINES) {
+        // It stands open, and scrolls where it is longer than a screen.
+        let open = lines.len().min(SCREEN);
+        let most = if room.take_lines(open) < open { LEAST } else { FOLDED.lines };
+        let (mut left, mut shown) = (FOLDED.bytes, 0);
+        for line in lines.iter_mut().take(most) {
             if let Line::Comes(text) | Line::Goes(text) | Line::Stays(text) = line {
                 let kept = room.take(text.len().min(LINE).min(left));
                 if kept < text.len() {
@@ -132,6 +137,14 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_many_changes_shows_little_of_each() {
+        let mut room = Room::new();
+        let change = [Change { old: String::new(), new: "a\n".repeat(500) }];
+        let shown: Vec<usize> = (0..100).map(|_| Diff::of(&change, &mut room).lines.len()).collect();
+        assert_eq!((shown[0], shown[99]), (FOLDED.lines, LEAST));
+    }
+
+    #[test]
     fn the_worst_change_is_quick_and_short() {
         let began = std::time::Instant::now();
         let lines =
@@ -142,7 +155,7 @@ mod tests {
             ("a\n".repeat(20_000), "b\n".repeat(20_000)),
         ] {
             let shown = diff(&old, &new);
-            assert!(shown.lines.len() <= LINES && shown.rest.is_some());
+            assert!(shown.lines.len() <= FOLDED.lines && shown.rest.is_some());
         }
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }

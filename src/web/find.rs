@@ -20,6 +20,11 @@ use crate::model::seek::{Hit, Sought, What};
 /// How long one looks before the page says how far it has come.
 const LOOKS_FOR: Duration = Duration::from_millis(800);
 
+/// At how many events one looks first, and how many times as many next: what is near is found at once, and what is far in few
+/// steps.
+const FIRST: i64 = 300;
+const WIDER: i64 = 6;
+
 /// How many a page lists.
 const LISTED: usize = 50;
 
@@ -132,9 +137,10 @@ async fn walk(
 ) -> Result<Walk> {
     let began = Instant::now();
     let mut walk = Walk { hits: Vec::new(), upto: None };
-    let mut way = way;
+    let (mut way, mut at_once) = (way, FIRST);
     loop {
-        let looked = site.db.look_for(by, run, sought, way).await?;
+        let looked = site.db.look_for(by, run, sought, way, at_once).await?;
+        at_once = at_once.saturating_mul(WIDER);
         walk.upto = looked.upto;
         for event in &looked.candidates {
             let Some(hit) = sought.find(event) else { continue };

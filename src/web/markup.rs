@@ -11,6 +11,7 @@ use pulldown_cmark::{
 };
 use url::Url;
 
+use super::tint::{self, Language};
 use crate::model::text;
 
 /// How deep elements may lie in each other; what lies deeper is text where it stands.
@@ -21,7 +22,7 @@ const DEPTH: usize = 12;
 const PARTS_A_BYTE: usize = 2;
 const GROWTH: usize = 8;
 
-const TAGS: [&str; 24] = [
+const TAGS: [&str; 28] = [
     "p",
     "br",
     "hr",
@@ -46,6 +47,10 @@ const TAGS: [&str; 24] = [
     "th",
     "td",
     "small",
+    "b",
+    "i",
+    "samp",
+    "var",
 ];
 
 /// Elements made here, and by nobody else: the one text that a template prints as it is.
@@ -106,6 +111,8 @@ struct Writer<'a> {
     depth: usize,
     /// Where the words of the open link begin, and where it leads.
     link: Option<(usize, Url)>,
+    /// The language of the code that is open, and what there is of it.
+    code: Option<(&'static Language, String)>,
 }
 
 impl<'a> Writer<'a> {
@@ -128,7 +135,28 @@ impl<'a> Writer<'a> {
     }
 
     fn say(&mut self, words: &str) {
+        if let Some((_, code)) = &mut self.code {
+            code.push_str(words);
+            return;
+        }
         self.parts.push(Event::Text(inert(words)));
+    }
+
+    fn tint(&mut self, language: &Language, code: &str) {
+        for (kind, part) in tint::parts(&Some(language), code) {
+            let part = Event::Text(part.to_owned().into());
+            match kind.element() {
+                None => self.parts.push(part),
+                Some(name) => {
+                    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+                    self.parts.extend([
+                        Event::InlineHtml(open.into()),
+                        part,
+                        Event::InlineHtml(close.into()),
+                    ]);
+                }
+            }
+        }
     }
 
     fn begin(&mut self, tag: Tag<'a>) {
@@ -138,7 +166,10 @@ impl<'a> Writer<'a> {
                 Some(Tag::Heading { level: below(level), id: None, classes: Vec::new(), attrs: Vec::new() })
             }
             Tag::BlockQuote(_) => Some(Tag::BlockQuote(None)),
-            Tag::CodeBlock(_) => Some(Tag::CodeBlock(CodeBlockKind::Indented)),
+            Tag::CodeBlock(kind) => {
+                self.code = language(&kind).map(|language| (language, String::new()));
+                Some(Tag::CodeBlock(CodeBlockKind::Indented))
+            }
             Tag::Table(columns) => Some(Tag::Table(vec![pulldown_cmark::Alignment::None; columns.len()])),
             Tag::Link { dest_url, .. } => address(&dest_url).map(|url| {
                 let href = CowStr::from(url.to_string());
@@ -166,6 +197,11 @@ impl<'a> Writer<'a> {
     }
 
     fn end(&mut self, tag: TagEnd) {
+        if tag == TagEnd::CodeBlock
+            && let Some((language, code)) = self.code.take()
+        {
+            self.tint(language, &text::inert(&code));
+        }
         let shown = self.open.pop().unwrap_or(false);
         self.depth -= usize::from(shown);
         let host = if tag == TagEnd::Link { self.misnamed() } else { None };
@@ -198,6 +234,12 @@ impl<'a> Writer<'a> {
         (words.trim_end_matches('/') != url.as_str().trim_end_matches('/'))
             .then(|| url.host_str().map(str::to_owned))?
     }
+}
+
+/// The language that a fence names.
+fn language(kind: &CodeBlockKind<'_>) -> Option<&'static Language> {
+    let CodeBlockKind::Fenced(info) = kind else { return None };
+    tint::named(info.split([' ', ',', '{']).next()?)
 }
 
 fn inert(words: &str) -> CowStr<'static> {
@@ -253,7 +295,7 @@ mod tests {
     #[test]
     fn what_agents_write_reads_well() {
         let said = html(
-            "# Done\n\nI changed **two** files in `src`:\n\n1. one\n2. ~~two~~\n\n```rust\nlet a = \"<b>\";\n```\n\n| a | b |\n|--:|---|\n| 1 | 2 |\n\n- [x] tests\nline\n\n> quote\n",
+            "# Done\n\nI changed **two** files in `src`:\n\n1. one\n2. ~~two~~\n\n```rust\nlet a = \"<b>\";\n```\n\n```\nlet b = 1;\n```\n\n| a | b |\n|--:|---|\n| 1 | 2 |\n\n- [x] tests\nline\n\n> quote\n",
         );
         for part in [
             "<h3>Done</h3>",
@@ -261,7 +303,8 @@ mod tests {
             "<code>src</code>",
             "<ol>\n<li>one</li>",
             "<del>two</del>",
-            "<pre><code>let a = \"&lt;b&gt;\";\n</code></pre>",
+            "<pre><code><b>let</b> a = <samp>\"&lt;b&gt;\"</samp>;\n</code></pre>",
+            "<pre><code>let b = 1;\n</code></pre>",
             "<th>a</th>",
             "<td>2</td>",
             "☑ tests<br>\nline",
@@ -314,6 +357,7 @@ mod tests {
             "<!--cut main-->x<!--/cut-->",
             "<div id=\"talk\">\n\n**x**\n\n</div>",
             "```\"><script>\nx\n```",
+            "```rust\nlet \"<img src=x onerror=alert(1)>\" </code><script>/* <svg onload=x>\n```",
             "[a](https://x.example/\"onmouseover=\"alert(1))",
             "# a {#main .lever onclick=x}",
             "|a|\n|:-:|\n|<b>|",
@@ -355,6 +399,8 @@ mod tests {
             lines("![a](b"),
             lines("1. a\n   "),
             lines("<div>\n\n"),
+            "```js\n".to_owned() + &lines("\"\"1;"),
+            "```py\n".to_owned() + &lines("'''a"),
             lines("\u{202e}"),
         ];
         for source in worst {

@@ -63,6 +63,7 @@ mod stop;
 mod stops;
 mod terminate;
 mod throttle;
+mod tint;
 mod transcript;
 mod work;
 mod workers;

@@ -77,8 +77,10 @@ impl Part {
             Self::Before(seq) => db.events_tail(by, run, Some(seq), SHOWN).await?,
             Self::After(seq) => db.events_after(by, run, seq, i64::MAX, SHOWN).await?,
             Self::At(seq) => {
-                let mut events = db.events_tail(by, run, Some(seq), ABOVE).await?;
-                events.extend(db.events_after(by, run, seq - 1, i64::MAX, SHOWN - ABOVE).await?);
+                let above = db.events_tail(by, run, Some(seq), ABOVE);
+                let below = db.events_after(by, run, seq - 1, i64::MAX, SHOWN - ABOVE);
+                let (mut events, below) = tokio::try_join!(above, below)?;
+                events.extend(below);
                 events
             }
         })

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use time::OffsetDateTime;
 
-use super::clip::{Clip, FOLDED, Room, SAID};
+use super::clip::{Clip, FOLDED, LINE, Room, SAID};
 use super::diff::Diff;
 use super::markup::Markup;
 use super::part::Part;
 use super::show::{self, Moment};
+use super::tint::{self, Language};
 use crate::model::event::{Event, Source};
 use crate::model::piece::Piece;
 use crate::model::run::{Run, State};
@@ -45,6 +46,16 @@ pub(crate) enum Entry {
     Lines { seq: i64, at: Moment, stderr: bool, lines: Vec<Line> },
 }
 
+impl Entry {
+    /// Whether it is the one that was asked for, or begins with it.
+    pub(crate) fn is_marked(&self) -> bool {
+        match self {
+            Self::Event { marked, .. } => *marked,
+            Self::Lines { lines, .. } => lines.first().is_some_and(|line| line.marked),
+        }
+    }
+}
+
 /// A plain line.
 pub(crate) struct Line {
     pub(crate) seq: i64,
@@ -71,6 +82,7 @@ pub(crate) enum View {
     Edit {
         name: String,
         path: String,
+        language: Option<&'static Language>,
         diff: Diff,
     },
     Last {
@@ -174,7 +186,7 @@ pub(crate) fn entries(
             (
                 Entry::Lines { seq, at, stderr, mut lines },
                 Some(Entry::Lines { seq: first, at: first_at, stderr: same, lines: below }),
-            ) if stderr == *same => {
+            ) if stderr == *same && !below.last().is_some_and(|line| line.marked) => {
                 below.append(&mut lines);
                 (*first, *first_at) = (seq, at);
             }
@@ -193,19 +205,26 @@ pub(crate) fn entries(
 fn entry(event: Event, mut pieces: Vec<Piece>, marked: bool, room: &mut Room, now: OffsetDateTime) -> Entry {
     let (seq, at, cut) = (event.seq, Moment::new(event.at, now), cut(event.cut));
     if let [Piece::Text(text)] = pieces.as_mut_slice() {
-        let clip = Clip::new(std::mem::take(text), FOLDED, room);
+        let clip = Clip::open(std::mem::take(text), LINE, room);
         let line = Line { seq, cut, marked, clip };
         return Entry::Lines { seq, at, stderr: event.source == Source::Stderr, lines: vec![line] };
     }
-    let more = pieces.len().saturating_sub(PIECES);
+    let shown = room.take_lines(pieces.len().min(PIECES));
+    let more = pieces.len() - shown;
     let more = (more > 0).then(|| format!("… {} more pieces", show::count(more as i64)));
-    let pieces = pieces.into_iter().take(PIECES).map(|piece| view(piece, room)).collect();
+    let pieces = pieces.into_iter().take(shown).map(|piece| view(piece, room)).collect();
     Entry::Event { seq, at, cut, marked, pieces, more }
 }
 
 /// What the worker didn't keep, in words.
 fn cut(bytes: i64) -> Option<String> {
     (bytes > 0).then(|| format!("✂ {} bytes were cut off", show::count(bytes)))
+}
+
+/// Without the empty lines at its end.
+fn ended(mut text: String) -> String {
+    text.truncate(text.trim_end().len());
+    text
 }
 
 fn view(piece: Piece, room: &mut Room) -> View {
@@ -220,7 +239,7 @@ fn view(piece: Piece, room: &mut Room) -> View {
             View::Began(text::head(&said.join(" · "), 300))
         }
         Piece::Say(text) | Piece::Text(text) => {
-            let clip = Clip::new(text, SAID, room);
+            let clip = Clip::open(ended(text), SAID, room);
             View::Say { markup: Markup::of(&clip.text), clip }
         }
         Piece::Think(text) => fold("think", "Thought", text, room),
@@ -230,15 +249,18 @@ fn view(piece: Piece, room: &mut Room) -> View {
             name: text::head(&name, 60),
             gist,
             size: None,
-            clip: (!input.is_empty()).then(|| Clip::new(input, FOLDED, room)),
+            clip: (!input.is_empty()).then(|| Clip::folded(input, FOLDED, room)),
         },
-        Piece::Edit { name, path, changes } => {
-            View::Edit { name, path: text::head(&path, 160), diff: Diff::of(&changes, room) }
-        }
+        Piece::Edit { name, path, changes } => View::Edit {
+            name,
+            language: tint::of_file(&path),
+            path: text::head(&path, 160),
+            diff: Diff::of(&changes, room),
+        },
         Piece::ToolResult { text, is_error: true } => fold("back bad", "Error", text, room),
         Piece::ToolResult { text, is_error: false } => fold("back", "", text, room),
         Piece::Result { success, subtype, text } => {
-            let clip = Clip::new(text, SAID, room);
+            let clip = Clip::open(ended(text), SAID, room);
             View::Last {
                 good: success,
                 what: if subtype.is_empty() { "not said".to_owned() } else { text::head(&subtype, 100) },
@@ -252,7 +274,7 @@ fn view(piece: Piece, room: &mut Room) -> View {
             name: "Record".to_owned(),
             gist: text::head(&what, 160),
             size: None,
-            clip: Some(Clip::new(text, FOLDED, room)),
+            clip: Some(Clip::folded(text, FOLDED, room)),
         },
     }
 }
@@ -277,6 +299,6 @@ fn fold(class: &'static str, name: &str, body: String, room: &mut Room) -> View 
         name: name.to_owned(),
         gist,
         size: (!size.is_empty()).then(|| size.join(", ")),
-        clip: (!is_all).then(|| Clip::new(body, FOLDED, room)),
+        clip: (!is_all).then(|| Clip::folded(body, FOLDED, room)),
     }
 }

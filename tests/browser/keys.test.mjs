@@ -113,3 +113,26 @@ test('without JavaScript they are in UTC, and say so', async () => {
   assert.deepEqual(await wrong(page, 'UTC'), []);
   await close();
 });
+
+test('a row says an exact time when its rough one is pressed, or by a key, and leads to its run all around it', async () => {
+  const { page, complaints, close } = await open(phone, { script: true, zone: 'Asia/Kolkata' });
+  const path = await start(page, 'Say hello.', 'One with a time');
+  await until(page, 'main[data-state=ended]', { timeout: 120_000 });
+  await page.goto(`${url}/?state=ended`);
+  const row = page.locator(`#run-${path.split('/').pop()}`);
+  const time = row.locator('time.ago').first();
+  const exact = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GMT\+5:30$/;
+  assert.match(await time.textContent(), /ago|just now/);
+  await time.tap();
+  assert.match(await time.textContent(), exact);
+  assert.equal(page.url(), `${url}/?state=ended`, 'the time was pressed, not the row');
+  await page.reload();
+  assert.match(await time.textContent(), /ago|just now/);
+  await row.locator('a.title').focus();
+  await page.keyboard.press('e');
+  assert.match(await time.textContent(), exact);
+  await row.tap({ position: { x: 6, y: 6 } });
+  await page.waitForURL(url + path);
+  assert.deepEqual(complaints, []);
+  await close();
+});

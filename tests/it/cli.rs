@@ -222,6 +222,14 @@ async fn seed_fills_a_database_and_asks_before_it_adds_to_one() {
         "select count(*) from runs r where events <> (select count(*) from events where run_id = r.id)";
     assert_eq!(sqlx::query_scalar::<_, i64>(miscounted).fetch_one(app.sql()).await.unwrap(), 0);
 
+    let adrift = "select count(*) from runs r where metered_at is not null and metered_at > started_at and not exists (
+                      select from spent s where s.run_id = r.id and s.usd is not distinct from r.metered_usd
+                                            and s.tokens_out = r.metered_out)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(adrift).fetch_one(app.sql()).await.unwrap(), 0);
+    let falling = "select count(*) from spent s join spent t using (run_id)
+                   where s.slot < t.slot and (s.at >= t.at or s.usd > t.usd or s.tokens_in > t.tokens_in)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(falling).fetch_one(app.sql()).await.unwrap(), 0);
+
     // What was made reads as what it should: every page of it, through the real server.
     let browser = app.superuser().await;
     for page in [
@@ -236,6 +244,10 @@ async fn seed_fills_a_database_and_asks_before_it_adds_to_one() {
     ] {
         assert_eq!(browser.get(page).await.status, 200, "{page}");
     }
+    let curved = "select run_id from spent group by run_id having count(*) > 3 order by run_id desc limit 1";
+    let run: i64 = sqlx::query_scalar(curved).fetch_one(app.sql()).await.unwrap();
+    let page = browser.get(&format!("/runs/{run}")).await;
+    assert!(page.body.contains("Cost over time") && page.body.contains("id=\"recipe\""), "{}", page.body);
 }
 
 #[test]

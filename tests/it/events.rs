@@ -5,7 +5,7 @@ use crate::sample::{self, RUNNING, attributes};
 
 const TOOL: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I'll **look**."},{"type":"tool_use","name":"Bash","input":{"command":"ls -l"}}]}}"#;
 const ERROR: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"content":"Exit code 2\nno such file\nat all"}]}}"#;
-const EDIT: &str = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Edit","input":{"file_path":"src/a.rs","old_string":"a\nb\n","new_string":"a\n<c>\n"}}]}}"#;
+const EDIT: &str = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Edit","input":{"file_path":"src/a.rs","old_string":"a\nb\n","new_string":"a\nlet <c> = 1;\n"}}]}}"#;
 const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"All done."}"#;
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_transcript_reads_as_a_conversation() {
         "<b>Error</b><span class=\"gist\">Exit code 2</span><span class=\"faint small\">3 lines</span>",
         "system odd",
         "<b>Edit</b><span class=\"gist\">src/a.rs</span><span class=\"faint small\">+1 −1</span>",
-        "<span>  a</span><del>- b</del><ins>+ &#60;c&#62;</ins>",
+        "<span>  a</span><del>- b</del><ins>+ <b>let</b> &#60;c&#62; = <var>1</var>;</ins>",
         "Result: success",
         "All done.",
         "8 events",
@@ -90,6 +90,10 @@ async fn a_permalink_opens_with_its_event_in_the_middle_and_marked() {
     assert!(page.body.contains("<span id=\"e120\" class=\"marked\">line 120</span>"));
     assert_eq!(page.body.matches("class=\"marked\"").count(), 1);
     assert!(page.body.contains(&format!("href=\"/runs/{run}?at=90#e90\"")), "each time is a permalink");
+    let time = page.body.split("class=\"at whole\"").nth(1).unwrap().split("</a>").next().unwrap();
+    let day = time.split("datetime=\"").nth(1).unwrap().get(..10).unwrap();
+    assert!(time.contains("?at=120#e120") && time.contains(&format!(">{day} ")), "its day in {time}");
+    assert_eq!(page.body.matches("class=\"at whole\"").count(), 1, "no other says its day");
     let gone = ada.get(&format!("/runs/{run}?at=900")).await;
     assert_eq!((gone.status, gone.body.matches("class=\"marked\"").count()), (200, 0));
 }

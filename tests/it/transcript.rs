@@ -110,7 +110,7 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
     let sought = Sought { what: What::Anything, words: "needle".to_owned() };
     let mut way = Way::Back(i64::MAX);
     let (mut seen, mut looks) = (Vec::new(), Vec::new());
-    while let looked = app.db.look_for(&by, id, &sought, way).await.unwrap()
+    while let looked = app.db.look_for(&by, id, &sought, way, i64::MAX).await.unwrap()
         && let Some(upto) = looked.upto
     {
         seen.extend(looked.candidates.iter().map(|event| event.seq));
@@ -118,21 +118,24 @@ async fn looking_goes_a_bounded_way_at_a_time_and_on_from_there() {
         way = Way::Back(upto);
     }
     assert_eq!((seen, looks), (vec![20_001, 3], vec![15_001, 5_001, 1]));
-    let on = app.db.look_for(&by, id, &sought, Way::On(3)).await.unwrap();
+    let on = app.db.look_for(&by, id, &sought, Way::On(3), i64::MAX).await.unwrap();
     assert_eq!((on.upto, on.candidates.len()), (Some(10_003), 0));
+
+    let few = app.db.look_for(&by, id, &sought, Way::On(3), 300).await.unwrap();
+    assert_eq!((few.upto, few.candidates.len()), (Some(303), 0));
 
     // Lines of a quarter of a megabyte: by their bytes, not by their number.
     sqlx::query("update events set payload = repeat('x', 250000) where seq > 24900")
         .execute(app.sql())
         .await
         .unwrap();
-    let back = app.db.look_for(&by, id, &sought, Way::Back(i64::MAX)).await.unwrap();
+    let back = app.db.look_for(&by, id, &sought, Way::Back(i64::MAX), i64::MAX).await.unwrap();
     assert!((24_960..=24_970).contains(&back.upto.unwrap()), "{:?}", back.upto);
 
     // Where all of them may fit, none is left out between two looks.
     let lines = Sought { what: What::Anything, words: "line".to_owned() };
-    let first = app.db.look_for(&by, id, &lines, Way::On(3)).await.unwrap();
-    let second = app.db.look_for(&by, id, &lines, Way::On(first.upto.unwrap())).await.unwrap();
+    let first = app.db.look_for(&by, id, &lines, Way::On(3), i64::MAX).await.unwrap();
+    let second = app.db.look_for(&by, id, &lines, Way::On(first.upto.unwrap()), i64::MAX).await.unwrap();
     assert_eq!(first.candidates.last().unwrap().seq + 1, second.candidates[0].seq);
 }
 
@@ -220,6 +223,38 @@ async fn a_page_of_the_worst_is_small_and_quick() {
     // Without optimisation, on a machine that does much else: some tens of milliseconds otherwise.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert!(page.body.len() < 700_000, "{}", page.body.len());
+}
+
+#[tokio::test]
+async fn what_has_very_many_lines_shows_few_of_them_and_is_whole_in_a_file() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let run = sample::run(&app, RUNNING).await;
+    let block = |text: &str| {
+        let text = serde_json::to_string(text).unwrap();
+        format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":{text}}}]}}}}"#)
+    };
+    // A bar that goes back to the beginning of its line; nothing but empty lines; very many of them before a word.
+    let (bar, list) = ("10 %\r".repeat(20_000), block(&"- a\n".repeat(20_000)));
+    let (empty, word) = (block(&"\n".repeat(20_000)), block(&("\n".repeat(20_000) + "word")));
+    let lines: Vec<(&str, &str, &str)> = (0..40)
+        .map(|n| match n % 4 {
+            0 => ("stdout", "text", bar.as_str()),
+            1 => ("stdout", "assistant", list.as_str()),
+            2 => ("stdout", "assistant", empty.as_str()),
+            _ => ("stdout", "assistant", word.as_str()),
+        })
+        .chain([("stdout", "assistant", list.as_str()), ("stdout", "text", bar.as_str())])
+        .collect();
+    sample::events(&app, run, &lines).await;
+    let page = ada.get(&format!("/runs/{run}")).await.body;
+    let talk = page.split("id=\"talk\"").nth(1).unwrap();
+    assert!(talk.contains("… 19,988 more lines: show all") && talk.contains("… 19,760 more lines: show all"));
+    let standing = talk.matches('\n').count() + talk.matches("<br>").count();
+    assert!(standing < 4_000, "{standing} lines stand on the page");
+    let whole = ada.get(&format!("/runs/{run}/events/42")).await.body;
+    assert_eq!(whole.lines().count(), 20_000);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Believable runs and events in bulk, for measuring and for pictures. Signs in as the owner that the URL names.
 
 mod runs;
+mod spent;
 mod transcripts;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -17,6 +18,10 @@ const SPARSE: i64 = 8;
 const USUAL: i64 = 84;
 /// From so many events on, one run has a twentieth of all.
 const MANY: i64 = 1_000_000;
+
+/// How many of the newest runs have it noted how their cost grew. Some eleven points each: for all of them it would be more than
+/// all events are, and no page reads but those of its own run.
+const CURVES: i64 = 100_000;
 
 /// How much to make.
 #[derive(Debug, Clone, Copy)]
@@ -106,12 +111,14 @@ impl Seed {
             (first, written, upto) = (last + 1, upto, next);
         }
         connection.execute(runs::ALIVE).await?;
+        sqlx::query(spent::SPENT).bind(upto - plan.runs.min(CURVES)).execute(&mut *connection).await?;
         connection.execute(AUDIT).await?;
         connection.execute(WORDS).await?;
         for table in [
             "vacuum analyze runs",
             "vacuum analyze run_words",
             "vacuum analyze events",
+            "vacuum analyze spent",
             "vacuum analyze audit",
         ] {
             connection.execute(table).await?;
@@ -161,6 +168,8 @@ const PEOPLE_AND_WORKERS: &str = "
            ('nightly', 'Goes over the whole repository when nobody else is there.', 4096, 4000, 1024, 14400),
            ('scribe', 'Keeps documentation and change logs true.', 1024, 1000, 256, 7200)
     on conflict on constraint agents_name do nothing;
+    insert into recipes select id, version, image, model, memory_mib, milli_cpus, pids, time_s from agents
+    on conflict (agent_id, version) do nothing;
 
     insert into workers (name, version, arch, page_size, kernel, engine, engine_ok, sandboxed, claude, rehearsal,
                          capacity, started_at, heard_at)

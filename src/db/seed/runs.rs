@@ -69,7 +69,7 @@ pub(super) const RUNS: &str = r#"
                       delivered_at, egress_cut_at, stop_step, stop_step_at, stop_trouble, stop_next_at,
                       outcome, reason, exit_code, end_step, confirmed_at,
                       turns, tokens_in, tokens_out, cost_usd, duration_ms, model,
-                      metered_at, metered_calls, metered_in, metered_cache_read, metered_out, metered_usd,
+                      recipe, metered_at, metered_calls, metered_in, metered_cache_read, metered_out, metered_usd,
                       events, stdout_lines, last_event_at, result)
     select agent_id, title, title || E'.\n\n' || wants,
            asked_by, asked_by_name, asked_at, state,
@@ -111,6 +111,7 @@ pub(super) const RUNS: &str = r#"
            case when told then round((turns * cost_of_turn)::numeric, 4)::float8 end,
            case when told then floor(extract(epoch from ran) * 1000) end,
            case when state not in ('queued', 'starting') then 'claude-sonnet-4-5' end,
+           case when state <> 'queued' then (select version from agents a where a.id = agent_id) end,
            case when has_begun then until end,
            case when has_begun then turns else 0 end,
            case when has_begun then 9000 + floor(turns * 1000 * (0.5 + place)) else 0 end,
