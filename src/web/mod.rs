@@ -63,6 +63,7 @@ mod stops;
 mod terminate;
 mod throttle;
 mod transcript;
+mod turns;
 mod work;
 mod workers;
 
