@@ -1,7 +1,8 @@
 //! Connections kept warm for the statements that every page waits for. The pool makes a round trip of its own each time it takes a
 //! connection back, and lends it to whichever thread comes next, though only the thread that opened it hears its answers at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::Map;
 use sqlx::{ConnectOptions, Connection, Executor, IntoArguments};
 
-use super::TRUSTED_IDLE;
+use super::{DEADLINE, TRUSTED_IDLE};
 
 /// How long one is used; then another is opened, as the pool does.
 const USED_FOR: Duration = Duration::from_secs(600);
+/// How often one must be missed before another is opened; who asks seldom is served well enough by the pool.
+const MISSED: usize = 16;
 /// How many each thread keeps. More than that would only wait for the same processors.
-const EACH: usize = 3;
+const EACH: usize = 4;
 
 /// The warm connections, and the pool behind them.
 #[derive(Clone)]
@@ -25,6 +28,7 @@ struct Shared {
     options: PgConnectOptions,
     set_up: &'static str,
     most: usize,
+    missed: AtomicUsize,
     idle: Mutex<Vec<Kept>>,
     /// The threads that have opened those that there are, those in use too.
     homes: Mutex<Vec<ThreadId>>,
@@ -38,11 +42,12 @@ struct Kept {
 }
 
 /// Where a connection is counted, until it is dropped.
-struct Home(ThreadId, Arc<Shared>);
+struct Home(ThreadId, Weak<Shared>);
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let mut homes = locked(&self.1.homes);
+        let Some(warm) = self.1.upgrade() else { return };
+        let mut homes = locked(&warm.homes);
         if let Some(place) = homes.iter().position(|home| *home == self.0) {
             homes.swap_remove(place);
         }
@@ -52,8 +57,8 @@ impl Drop for Home {
 impl Warm {
     /// At most `most` besides those of the pool. Each is `set_up` when it is opened.
     pub(super) fn new(pool: PgPool, options: PgConnectOptions, set_up: &'static str, most: usize) -> Self {
-        let (idle, homes) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { pool, options, set_up, most, idle, homes }))
+        let (missed, idle, homes) = Default::default();
+        Self(Arc::new(Shared { pool, options, set_up, most, missed, idle, homes }))
     }
 
     /// All rows of a statement that only reads: over a warm connection when one is free, else over one of the pool. What fails
@@ -82,12 +87,32 @@ impl Warm {
                 return Some(kept);
             }
         }
-        let home = self.settle()?;
-        // Where none can be had, the pool says why.
-        let mut connection = self.0.options.connect().await.ok()?;
-        connection.execute(self.0.set_up).await.ok()?;
-        let now = Instant::now();
-        Some(Kept { connection, home, opened: now, used: now })
+        self.miss();
+        None
+    }
+
+    /// Opens one more when it has been missed for long enough, for those who come later: nobody waits for it.
+    fn miss(&self) {
+        let missed = self.0.missed.fetch_add(1, Ordering::Relaxed) + 1;
+        if !missed.is_multiple_of(MISSED) {
+            return;
+        }
+        let Some(home) = self.settle() else { return };
+        let warm = self.clone();
+        tokio::spawn(async move {
+            let opened = tokio::time::timeout(DEADLINE, warm.open()).await;
+            // Where none can be had, the pool says why.
+            if let Ok(Ok(connection)) = opened {
+                let now = Instant::now();
+                warm.keep(Kept { connection, home, opened: now, used: now });
+            }
+        });
+    }
+
+    async fn open(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = self.0.options.connect().await?;
+        connection.execute(self.0.set_up).await?;
+        Ok(connection)
     }
 
     /// The one that this thread used last.
@@ -105,7 +130,7 @@ impl Warm {
             return None;
         }
         homes.push(here);
-        Some(Home(here, Arc::clone(&self.0)))
+        Some(Home(here, Arc::downgrade(&self.0)))
     }
 
     fn keep(&self, kept: Kept) {
