@@ -1,6 +1,7 @@
 //! Runs: the list, and the form that starts one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -26,6 +27,9 @@ use crate::queue::Notice;
 /// The largest form, in bytes as they are sent: a prompt of 256 KiB can be three times as long when encoded.
 pub(crate) const FORM_MAX: usize = 1024 * 1024;
 
+/// How long a list may be waited for besides its statements, while another drawing of it goes on.
+const BESIDES: Duration = Duration::from_millis(400);
+
 /// Lists that are being drawn, each for its person: all who wait for the same one share a drawing.
 pub(crate) type Drawings = Turns<(i64, List), std::result::Result<Bytes, Arc<Error>>>;
 
@@ -50,7 +54,7 @@ pub(crate) async fn index(
     }
     let draw = async || draw(&by, &site, &fleet, &list).await.map_err(Arc::new);
     let drawn = drawings.look((by.id(), list.clone()), draw);
-    match tokio::time::timeout(db::left(), drawn).await {
+    match tokio::time::timeout(db::left() + BESIDES, drawn).await {
         Ok(drawn) => Ok(show_drawn(drawn.map_err(|met| Error::shared(&met))?)),
         Err(_) => Err(Error::Unavailable("the list wasn't drawn in time".to_owned())),
     }

@@ -89,20 +89,26 @@ async fn what_changed_before_somebody_asked_is_on_their_page_however_many_ask_at
     sample::worker(&app, "arm-1", 0).await;
     let run = sample::run(&app, RUNNING).await;
     let asking = Cell::new(true);
-    let crowd = join_all((0..8).map(async |n| {
+    // A machine that is busy may have no time for a page; then it says so.
+    let answered = async |path: &str| loop {
+        let page = ada.get(path).await;
+        if page.status != 503 {
+            return page;
+        }
+    };
+    let crowd = join_all((0..4).map(async |n| {
         let mut pages = 0;
         while asking.get() {
-            let page = ada.get(["/", "/?state=running"][n % 2]).await;
-            assert_eq!(ids(&page), [run]);
+            assert_eq!(ids(&answered(["/", "/?state=running"][n % 2]).await), [run]);
             pages += 1;
         }
         pages
     }));
     let changes = async {
-        for n in 0..60 {
+        for n in 0..30 {
             let change = sqlx::query("update runs set title = 'Version ' || $1 where id = $2");
             change.bind(n.to_string()).bind(run).execute(app.sql()).await.unwrap();
-            let page = ada.get(["/", "/?state=running"][n % 2]).await;
+            let page = answered(["/", "/?state=running"][n % 2]).await;
             assert!(page.body.contains(&format!(">Version {n}</a>")), "{n}: {}", page.body);
         }
         asking.set(false);
