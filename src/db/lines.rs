@@ -1,6 +1,9 @@
 //! Lists of runs: pages along the index that each filter has, and the sections of the first page.
 
+use std::cmp::Reverse;
+
 use serde_json::Value;
+use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 
 use super::stuck::{patience, watch};
@@ -36,7 +39,7 @@ pub(super) struct LineRow {
     pub(super) cost_usd: Option<f64>,
     pub(super) metered_usd: Option<f64>,
     pub(super) at_least: bool,
-    pub(super) lease_left_s: Option<f64>,
+    pub(super) lease_left: Option<PgInterval>,
     pub(super) activity: Option<Value>,
     pub(super) usual_s: Option<i64>,
     pub(super) quiet_s: i64,
@@ -65,7 +68,7 @@ impl TryFrom<LineRow> for RunLine {
             ended_at: row.ended_at,
             last_event_at: row.last_event_at,
             cost: Cost::of(row.cost_usd, row.metered_usd, row.at_least),
-            lease_left_s: row.lease_left_s,
+            lease_left_s: row.lease_left.map(seconds),
             watch: watch(
                 row.activity,
                 row.usual_s,
@@ -75,25 +78,29 @@ impl TryFrom<LineRow> for RunLine {
     }
 }
 
+/// What a difference of two times is. Postgres could say it in seconds, by numbers of any length, which takes it longer.
+fn seconds(of: PgInterval) -> f64 {
+    f64::from(of.days) * 86_400.0 + of.microseconds as f64 / 1e6
+}
+
 /// Some lines: the same columns along another index. `$with`, `$from` and `$rest` are literals, so that each statement is checked by
 /// the compiler and walks the index made for it. A success is noted by the first words of its result.
 macro_rules! lines {
-    ($pool:expr, $with:literal, $section:literal, [$($rest:literal)+] $(, $arg:expr)*) => {
+    ($warm:expr, $with:literal, $section:literal, [$($rest:literal)+] $(, $arg:expr)*) => {
         within(
-            sqlx::query_as!(
+            $warm.all(sqlx::query_as!(
                 LineRow,
                 $with + r#"select r.id, r.title, a.name as agent, r.worker, r.state, r.outcome,
                           coalesce(r.stop_trouble, case when r.outcome = 'succeeded' then left(r.result, 140) end,
                                    r.reason, r.trouble, r.waits_because) as note,
                           r.wish_at, r.delivered_at, r.asked_at, r.started_at, r.ended_at, r.last_event_at, r.cost_usd,
                           r.metered_usd, r.metered_partly or r.metered_unpriced as "at_least!",
-                          extract(epoch from r.lease_until - now())::float8 as lease_left_s,
+                          r.lease_until - now() as lease_left,
                           case when r.state in ('starting', 'running') then r.activity end as activity,
                           r.usual_s, a.quiet_s, a.call_s, a.limited_s, a.same_calls, a.errors,
                           "# + $section + r#" as "section!""# $(+ $rest)+
                 $(, $arg)*
-            )
-            .fetch_all($pool),
+            )),
         )
         .await?
     };
@@ -103,15 +110,16 @@ pub(super) use lines;
 /// One page that lies so `$from` a run, `$order`ed by their number.
 ///
 /// Where an index begins with what is filtered by, `$first` orders by that too, and the filter says `= any(array[…])`: to Postgres
-/// that is no constant, so that it can't take it into its head to walk along all runs instead and to throw most of them away. With
-/// one bound and a limit that it knows it keeps its plan, and doesn't make a new one each time.
+/// that is no constant, so that it can't take it into its head to walk along all runs instead and to throw most of them away. What
+/// is asked for stands in a `select` of its own, into which it doesn't look ahead: it finds no reason to make a new plan for each
+/// page, which takes longer than the page. One bound and a limit that it knows make the plan the right one.
 macro_rules! page {
-    ($pool:expr, $filter:literal, $first:literal, $order:literal, $from:literal, $id:expr $(, $arg:expr)*) => {
+    ($warm:expr, $filter:literal, $first:literal, $order:literal, $from:literal, $id:expr $(, $arg:expr)*) => {
         lines!(
-            $pool,
+            $warm,
             "",
             "0",
-            [" from runs r join agents a on a.id = r.agent_id where r.id " $from " $1 and " $filter
+            [" from runs r join agents a on a.id = r.agent_id where r.id " $from " (select $1::bigint) and " $filter
                 " order by " $first "r.id " $order " limit 41"],
             $id
             $(, $arg)*
@@ -121,15 +129,15 @@ macro_rules! page {
 
 /// The same, either way.
 macro_rules! either {
-    ($pool:expr, $filter:literal, [$down:literal, $up:literal], $between:expr $(, $arg:expr)*) => {
+    ($warm:expr, $filter:literal, [$down:literal, $up:literal], $between:expr $(, $arg:expr)*) => {
         if $between.2 {
-            page!($pool, $filter, $up, "asc", ">", $between.0 $(, $arg)*)
+            page!($warm, $filter, $up, "asc", ">", $between.0 $(, $arg)*)
         } else {
-            page!($pool, $filter, $down, "desc", "<", $between.1 $(, $arg)*)
+            page!($warm, $filter, $down, "desc", "<", $between.1 $(, $arg)*)
         }
     };
-    ($pool:expr, $filter:literal, $between:expr $(, $arg:expr)*) => {
-        either!($pool, $filter, ["", ""], $between $(, $arg)*)
+    ($warm:expr, $filter:literal, $between:expr $(, $arg:expr)*) => {
+        either!($warm, $filter, ["", ""], $between $(, $arg)*)
     };
 }
 
@@ -223,22 +231,22 @@ impl Db {
         let Some(only) = Only::of(filter, now) else {
             return self.look_through(by, filter, cursor, now).await;
         };
-        let (pool, there) = (&self.pool, between(cursor));
+        let (warm, there) = (&self.warm, between(cursor));
         let rows = match only {
-            Only::Kind(RunFilter::State(s)) => either!(pool, "r.state = any(array[$2])", ["r.state, ", "r.state desc, "], there, s.word()),
+            Only::Kind(RunFilter::State(s)) => either!(warm, "r.state = any(array[(select $2::text)])", ["r.state, ", "r.state desc, "], there, s.word()),
             Only::Kind(RunFilter::Outcome(o)) => {
-                either!(pool, "r.outcome = any(array[$2])", ["r.outcome, ", "r.outcome desc, "], there, o.word())
+                either!(warm, "r.outcome = any(array[(select $2::text)])", ["r.outcome, ", "r.outcome desc, "], there, o.word())
             }
             Only::Kind(RunFilter::Unconfirmed) => {
-                either!(pool, "r.wish = 'stop' and r.state <> 'ended'", there)
+                either!(warm, "r.wish = 'stop' and r.state <> 'ended'", there)
             }
             Only::Kind(RunFilter::Living) => {
-                either!(pool, "r.state in ('queued', 'starting', 'running')", there)
+                either!(warm, "r.state in ('queued', 'starting', 'running')", there)
             }
-            Only::Kind(_) => either!(pool, "true", there),
+            Only::Kind(_) => either!(warm, "true", there),
             Only::Agent(name) => {
                 either!(
-                    pool,
+                    warm,
                     "r.agent_id = any(array[(select id from agents where name = $2)])",
                     ["r.agent_id, ", "r.agent_id desc, "],
                     there,
@@ -246,27 +254,27 @@ impl Db {
                 )
             }
             Only::Worker(name) => {
-                either!(pool, "r.worker = any(array[$2])", ["r.worker, ", "r.worker desc, "], there, name)
+                either!(warm, "r.worker = any(array[(select $2::text)])", ["r.worker, ", "r.worker desc, "], there, name)
             }
             Only::Who(name) => either!(
-                pool,
-                "r.asked_by_name = any(array[$2])",
+                warm,
+                "r.asked_by_name = any(array[(select $2::text)])",
                 ["r.asked_by_name, ", "r.asked_by_name desc, "],
                 there,
                 name
             ),
-            Only::Tier(0) => either!(pool, "r.cost_tier >= 1", there),
-            Only::Tier(1) => either!(pool, "r.cost_tier >= 2", there),
-            Only::Tier(_) => either!(pool, "r.cost_tier >= 3", there),
+            Only::Tier(0) => either!(warm, "r.cost_tier >= 1", there),
+            Only::Tier(1) => either!(warm, "r.cost_tier >= 2", there),
+            Only::Tier(_) => either!(warm, "r.cost_tier >= 3", there),
             // Runs are asked for in the order of their numbers, but for those under way at one moment; an hour is more than
             // that, and than what a clock is set by. What lies outside isn't walked through.
             Only::Time(from, until) => either!(
-                pool,
-                "r.id > coalesce((select t.id from runs t where t.asked_at < $2::timestamptz - interval '1 hour'
+                warm,
+                "r.id > coalesce((select t.id from runs t where t.asked_at < (select $2::timestamptz) - interval '1 hour'
                                   order by t.asked_at desc limit 1), 0)
-                 and r.id < coalesce((select t.id from runs t where t.asked_at > $3::timestamptz + interval '1 hour'
+                 and r.id < coalesce((select t.id from runs t where t.asked_at > (select $3::timestamptz) + interval '1 hour'
                                       order by t.asked_at limit 1), 9223372036854775807)
-                 and (r.asked_at >= $2 and r.asked_at < $3) is true",
+                 and (r.asked_at >= (select $2::timestamptz) and r.asked_at < (select $3::timestamptz)) is true",
                 there,
                 from,
                 until
@@ -283,8 +291,8 @@ impl Db {
     /// [`Error::Unavailable`] when Postgres doesn't answer.
     pub async fn runs_front(&self, _by: &Superuser, stuck: &[RunId]) -> Result<Front> {
         let stuck: Vec<i64> = stuck.iter().map(|run| run.0).collect();
-        let rows = lines!(
-            &self.pool,
+        let mut rows = lines!(
+            &self.warm,
             "with needs as materialized (
                  select id, min(place) as place from (
                      (select id, 0 as place from runs where wish = 'stop' and state <> 'ended' order by id desc limit 21)
@@ -297,23 +305,21 @@ impl Db {
                                                and ended_at > now() - interval '1 hour' order by ended_at desc limit 21)
                  ) n group by id order by place, id desc limit 21),
              living as materialized (
-                 select id, place from (
-                     (select id, 10 as place from runs where state = 'running' order by id desc limit 42)
-                     union all
-                     (select id, 11 from runs where state = 'starting' order by id desc limit 42)
-                     union all
-                     (select id, 12 from runs where state = 'queued' order by id desc limit 42)
-                 ) l where id not in (select id from needs) order by place, id desc limit 21),
+                 select l.id, s.place from (values ('running', 10), ('starting', 11), ('queued', 12)) s (state, place),
+                     lateral (select id from runs where state = any(array[s.state]) order by state, id desc limit 42) l
+                 where l.id not in (select id from needs) order by s.place, l.id desc limit 21),
              rest as materialized (
                  select id, 20 as place from (
                      select id from runs
-                     where state = 'ended' and id not in (select id from needs) order by id desc limit 41) r
+                     where state = any(array['ended']) and id not in (select id from needs)
+                     order by state, id desc limit 41) r
                  limit greatest(10, 40 - (select count(*) from needs) - (select count(*) from living)) + 1) ",
             "p.place",
             [" from (table needs union all table living union all table rest) p
-                   join runs r on r.id = p.id join agents a on a.id = r.agent_id order by p.place, r.id desc"],
+                   join runs r on r.id = p.id join agents a on a.id = r.agent_id"],
             &stuck
         );
+        rows.sort_by_key(|row| (row.section, Reverse(row.id)));
         let mut front = Front::default();
         for row in rows {
             let section = match row.section {
@@ -339,7 +345,7 @@ impl Db {
     pub async fn runs_of(&self, _by: &Superuser, runs: &[RunId]) -> Result<Vec<RunLine>> {
         let ids: Vec<i64> = runs.iter().map(|run| run.0).collect();
         let found = lines!(
-            &self.pool,
+            &self.warm,
             "",
             "0",
             [" from runs r join agents a on a.id = r.agent_id where r.id = any($1) order by r.id"],
@@ -354,7 +360,7 @@ impl Db {
     /// [`Error::Unavailable`] when Postgres doesn't answer.
     pub async fn runs_held(&self, _by: &Superuser) -> Result<Vec<RunLine>> {
         let rows = lines!(
-            &self.pool,
+            &self.warm,
             "",
             "0",
             [" from runs r join agents a on a.id = r.agent_id where r.state in ('starting', 'running', 'lost')

@@ -1,5 +1,5 @@
-//! Lists of runs that no single index gives: by more than one thing, or by words. One index is walked along, newest first, and the
-//! rest is asked of what lies there; after so many runs the page says how far it has looked, and goes on from there.
+//! Lists of runs that no single index gives: by more than one thing ([`super::walk`]), or by words, of which one stretch after the
+//! other is searched, the newest first. After so many runs the page says how far it has looked, and goes on from there.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use super::lines::{LINES, LineRow, Listed, between, lines};
 use super::{Db, Result, Superuser, within};
 use crate::model::filter::Filter;
 use crate::model::page::{Cursor, Page};
-use crate::model::run::{Outcome, RunFilter, RunId, RunLine, State};
+use crate::model::run::{RunFilter, RunId, RunLine};
+use crate::model::search::Search;
 
 /// How many runs are looked at for one page, at most, and how many at a time; that stands in the statements too.
 const LOOKED_AT: usize = 12_000;
@@ -26,54 +27,18 @@ struct Ahead {
     on: Option<i64>,
 }
 
-impl Ahead {
-    /// All of a way, or the next runs of it.
-    fn of(ids: Vec<i64>) -> Self {
-        let on = ids.last().copied().filter(|_| ids.len() >= AT_A_TIME);
-        Self { ids, on }
-    }
-}
-
 /// Where one is: between these two runs, and going up or down.
 #[derive(Clone, Copy)]
-struct Way {
-    above: i64,
-    below: i64,
-    up: bool,
+pub(super) struct Way {
+    pub(super) above: i64,
+    pub(super) below: i64,
+    pub(super) up: bool,
 }
 
 impl Way {
     fn on_from(self, id: i64) -> Self {
         if self.up { Self { above: id, ..self } } else { Self { below: id, ..self } }
     }
-}
-
-/// Numbers of runs along one index, either way; `$down` and `$up` are what it begins with, see `page!` in [`super::lines`].
-macro_rules! along {
-    ($pool:expr, $filter:literal, [$down:literal, $up:literal], $way:expr $(, $arg:expr)*) => {{
-        let Way { above, below, up } = $way;
-        let ids = if up {
-            along!(@ $pool, $filter, $up, "asc", above, below $(, $arg)*)
-        } else {
-            along!(@ $pool, $filter, $down, "desc", above, below $(, $arg)*)
-        };
-        Ahead::of(ids)
-    }};
-    ($pool:expr, $filter:literal, $way:expr $(, $arg:expr)*) => {
-        along!($pool, $filter, ["", ""], $way $(, $arg)*)
-    };
-    (@ $pool:expr, $filter:literal, $first:literal, $order:literal, $above:expr, $below:expr $(, $arg:expr)*) => {
-        within(
-            sqlx::query_scalar!(
-                "select id from runs where id > $1 and id < $2 and " + $filter + " order by " + $first + "id " + $order + " limit 1000",
-                $above,
-                $below
-                $(, $arg)*
-            )
-            .fetch_all($pool),
-        )
-        .await?
-    };
 }
 
 impl Db {
@@ -85,31 +50,21 @@ impl Db {
         cursor: Cursor,
         now: OffsetDateTime,
     ) -> Result<Listed> {
-        let began = Instant::now();
-        let mut way = self.bounds(filter, cursor, now).await?;
+        let timed = filter.since.is_some() || filter.until.is_some();
+        let (above, below, up) = between(cursor);
+        let way = if timed || filter.search.is_some() {
+            self.bounds(filter, cursor, now).await?
+        } else {
+            Way { above, below, up }
+        };
         let stuck = match filter.matching.kind {
             RunFilter::Stuck | RunFilter::Needs => self.some_stuck_runs().await?,
             _ => Vec::new(),
         };
-        let mut found: Vec<RunLine> = Vec::new();
-        let mut looked_at = 0;
-        let mut looked_to = None;
-        for round in 0_usize.. {
-            let ahead = self.ahead(filter, way, round, &stuck).await?;
-            looked_at += ahead.ids.len();
-            if !ahead.ids.is_empty() {
-                found.extend(self.rest_of(filter, &ahead.ids, way.up, now, &stuck).await?);
-            }
-            let Some(on) = ahead.on else { break };
-            if found.len() > LINES {
-                break;
-            }
-            if looked_at >= LOOKED_AT || (filter.search.is_some() && began.elapsed() > SEARCHED_FOR) {
-                looked_to = Some(on);
-                break;
-            }
-            way = way.on_from(on);
-        }
+        let (found, looked_to) = match &filter.search {
+            Some(search) => self.search(filter, search, way, now, &stuck).await?,
+            None => self.walk(filter, way, now, &stuck).await?,
+        };
         let mut page = Page::of_size(LINES, found, cursor, |line: &RunLine| line.id.0);
         match (looked_to, cursor) {
             (Some(on), Cursor::After(_)) => page.newer = Some(on),
@@ -123,6 +78,36 @@ impl Db {
             Cursor::Start => {}
         }
         Ok(Listed { page, looked_to: looked_to.map(RunId) })
+    }
+
+    /// One run more than a page holds, if there are so many, and how far was looked where that isn't to the end.
+    async fn search(
+        &self,
+        filter: &Filter,
+        search: &Search,
+        mut way: Way,
+        now: OffsetDateTime,
+        stuck: &[i64],
+    ) -> Result<(Vec<RunLine>, Option<i64>)> {
+        let began = Instant::now();
+        let mut found: Vec<RunLine> = Vec::new();
+        let mut looked_at = 0;
+        for round in 0_usize.. {
+            let ahead = self.ahead_in_words(search.terms(), way, round).await?;
+            looked_at += ahead.ids.len();
+            if !ahead.ids.is_empty() {
+                found.extend(self.rest_of(filter, &ahead.ids, way.up, now, stuck).await?);
+            }
+            let Some(on) = ahead.on else { break };
+            if found.len() > LINES {
+                break;
+            }
+            if looked_at >= LOOKED_AT || began.elapsed() > SEARCHED_FOR {
+                return Ok((found, Some(on)));
+            }
+            way = way.on_from(on);
+        }
+        Ok((found, None))
     }
 
     /// Between which runs those lie that the cursor and the time leave; see [`Db::runs_page`] for the hour.
@@ -144,67 +129,6 @@ impl Db {
         )
         .await?;
         Ok(Way { above: row.above, below: row.below, up })
-    }
-
-    /// The next runs along the index that leaves the fewest.
-    async fn ahead(&self, filter: &Filter, way: Way, round: usize, stuck: &[i64]) -> Result<Ahead> {
-        let pool = &self.pool;
-        if let Some(search) = &filter.search {
-            return self.ahead_in_words(search.terms(), way, round).await;
-        }
-        let matching = &filter.matching;
-        let tier =
-            filter.cents.map_or(0, |cents| [100, 1000, 10_000].iter().filter(|tier| cents >= **tier).count());
-        Ok(match (matching.kind, &matching.worker, &matching.agent, &matching.who) {
-            (RunFilter::Stuck, ..) => {
-                let mut ids: Vec<i64> =
-                    stuck.iter().copied().filter(|id| *id > way.above && *id < way.below).collect();
-                ids.sort_unstable();
-                if !way.up {
-                    ids.reverse();
-                }
-                Ahead { ids, on: None }
-            }
-            (RunFilter::Needs, ..) => along!(
-                pool,
-                "id = any(array(select id from runs where wish = 'stop' and state <> 'ended')
-                       || array(select id from runs where state = 'lost') || $3::bigint[]
-                       || array(select id from runs where outcome in ('failed', 'over_budget')
-                                                      and ended_at > now() - interval '1 hour'))",
-                way,
-                stuck
-            ),
-            (RunFilter::Unconfirmed, ..) => along!(pool, "wish = 'stop' and state <> 'ended'", way),
-            (RunFilter::Living, ..) => along!(pool, "state in ('queued', 'starting', 'running')", way),
-            (RunFilter::State(state), ..) if state != State::Ended => {
-                along!(pool, "state = any(array[$3])", ["state, ", "state desc, "], way, state.word())
-            }
-            _ if tier == 3 => along!(pool, "cost_tier >= 3", way),
-            _ if tier == 2 => along!(pool, "cost_tier >= 2", way),
-            (RunFilter::Outcome(outcome), ..) if outcome != Outcome::Succeeded => {
-                along!(pool, "outcome = any(array[$3])", ["outcome, ", "outcome desc, "], way, outcome.word())
-            }
-            (_, Some(worker), ..) => {
-                along!(pool, "worker = any(array[$3])", ["worker, ", "worker desc, "], way, worker)
-            }
-            (_, _, _, Some(who)) => along!(
-                pool,
-                "asked_by_name = any(array[$3])",
-                ["asked_by_name, ", "asked_by_name desc, "],
-                way,
-                who
-            ),
-            (_, _, Some(agent), _) => along!(
-                pool,
-                "agent_id = any(array[(select id from agents where name = $3)])",
-                ["agent_id, ", "agent_id desc, "],
-                way,
-                agent
-            ),
-            _ if tier == 1 => along!(pool, "cost_tier >= 1", way),
-            // Nearly all succeed.
-            _ => along!(pool, "true", way),
-        })
     }
 
     /// The next runs that hold what is searched for, a few stretches at a time. Nothing but the words' own index shall be used, so
@@ -273,7 +197,7 @@ impl Db {
         // None means that it isn't asked.
         let among = (matching.kind == RunFilter::Stuck).then_some(stuck);
         let rows = lines!(
-            &self.pool,
+            &self.warm,
             "",
             "0",
             [" from runs r join agents a on a.id = r.agent_id

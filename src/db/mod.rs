@@ -27,6 +27,8 @@ mod sessions;
 mod stops;
 mod stuck;
 mod users;
+mod walk;
+mod warm;
 mod work;
 mod workers;
 
@@ -37,6 +39,7 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
+use warm::Warm;
 
 pub use audit::AuditLine;
 pub use bells::{Bell, NewBell, RingLine};
@@ -84,6 +87,8 @@ pub enum Role {
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
+    /// For what every page waits for.
+    warm: Warm,
 }
 
 /// What can go wrong with a statement.
@@ -169,9 +174,14 @@ fn noted() {
     let _ = NOTED.try_with(|noted| noted.set(true));
 }
 
+/// How long what this task asks may still take.
+pub fn left() -> Duration {
+    LEFT.try_with(Cell::get).unwrap_or(DEADLINE)
+}
+
 /// Runs statements within the deadline.
 async fn within<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    let limit = LEFT.try_with(Cell::get).unwrap_or(DEADLINE).min(DEADLINE);
+    let limit = left().min(DEADLINE);
     let began = Instant::now();
     let done = tokio::time::timeout(limit, work).await;
     // Most tasks have no limit on the whole.
@@ -183,7 +193,7 @@ async fn within<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
 }
 
 impl Db {
-    /// Makes a pool of at most `size` connections. Nothing is connected yet, so that a process can
+    /// Makes a pool of at most `size` connections, and as many that are kept warm. Nothing is connected yet, so that a process can
     /// start, and say what is wrong, while Postgres is away.
     ///
     /// # Errors
@@ -222,8 +232,9 @@ impl Db {
                     Ok(())
                 })
             })
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+            .connect_lazy_with(options.clone());
+        let warm = Warm::new(pool.clone(), options, set_role, size as usize);
+        Ok(Self { pool, warm })
     }
 
     /// Brings the schema up to date, as the owner that the URL names.
@@ -260,6 +271,7 @@ impl Db {
     /// that hangs, holding runs under leases that nobody renews any more.
     pub async fn close(&self) {
         let _ = tokio::time::timeout(DEADLINE, self.pool.close()).await;
+        self.warm.close();
     }
 }
 

@@ -67,16 +67,12 @@ impl Db {
     /// # Errors
     /// [`super::Error::Unavailable`] when Postgres doesn't answer.
     pub async fn visitor(&self, session: &SessionHash) -> Result<Option<Visitor>> {
-        let row = within(
-            sqlx::query!(
-                "select u.id, u.name, u.role from sessions s join users u on u.id = s.user_id
+        let rows = within(self.warm.all(sqlx::query!(
+            "select u.id, u.name, u.role from sessions s join users u on u.id = s.user_id
                  where s.token_hash = $1 and s.expires_at > now() and u.disabled_at is null",
-                &session.0[..]
-            )
-            .fetch_optional(&self.pool),
-        )
-        .await?;
-        let Some(row) = row else { return Ok(None) };
+            &session.0[..]
+        )));
+        let Some(row) = rows.await?.pop() else { return Ok(None) };
         Ok(Some(match row.role.parse()? {
             Role::Superuser => Visitor::Superuser(Superuser { id: row.id, name: row.name }),
             Role::Plain => Visitor::Plain(row.name),

@@ -114,6 +114,16 @@ impl Error {
         }
     }
 
+    /// What one met who looked for several, as each of them is told.
+    pub(crate) fn shared(met: &Self) -> Self {
+        match met {
+            Self::NotFound => Self::NotFound,
+            Self::Unprocessable(what) => Self::Unprocessable(what.clone()),
+            Self::Unavailable(what) => Self::Unavailable(what.clone()),
+            other => Self::Internal(anyhow::anyhow!("{other}")),
+        }
+    }
+
     /// What happened, in a person's words.
     pub(crate) fn what(&self) -> &str {
         self.words().0

@@ -65,6 +65,7 @@ mod terminate;
 mod throttle;
 mod tint;
 mod transcript;
+mod turns;
 mod work;
 mod workers;
 

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use askama::Template;
+use bytes::Bytes;
 use time::OffsetDateTime;
 
 use super::error::{Error, Result};
@@ -110,6 +111,18 @@ fn counted(n: i32) -> Option<String> {
 /// A page.
 pub(crate) fn show(page: &impl Template) -> Result<HttpResponse> {
     show_as(StatusCode::OK, page)
+}
+
+/// Draws a large page once for several, into room for all of it: else what is drawn is copied each time it outgrows its own.
+pub(crate) fn draw(page: &impl Template) -> Result<Bytes> {
+    let mut drawn = String::with_capacity(64 * 1024);
+    page.render_into(&mut drawn)?;
+    Ok(drawn.into())
+}
+
+/// A page that was drawn before.
+pub(crate) fn show_drawn(page: Bytes) -> HttpResponse {
+    HttpResponse::Ok().content_type(HTML).body(page)
 }
 
 /// A page with a status of its own.

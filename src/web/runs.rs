@@ -1,8 +1,12 @@
 //! Runs: the list, and the form that starts one.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Site;
@@ -12,7 +16,8 @@ use super::filter::Asked;
 use super::fleet::Fleet;
 use super::form::{Form, fresh_token};
 use super::listing::{self, List, Part};
-use super::page::{Frame, Place, go_to, show, show_again};
+use super::page::{self, Frame, Place, go_to, show_again, show_drawn};
+use super::turns::Turns;
 use crate::clock;
 use crate::db::{self, Superuser};
 use crate::model::agent::Agent;
@@ -22,26 +27,44 @@ use crate::queue::Notice;
 /// The largest form, in bytes as they are sent: a prompt of 256 KiB can be three times as long when encoded.
 pub(crate) const FORM_MAX: usize = 1024 * 1024;
 
+/// How long a list may be waited for besides its statements, while another drawing of it goes on.
+const BESIDES: Duration = Duration::from_millis(400);
+
+/// Lists that are being drawn, each for its person: all who wait for the same one share a drawing.
+pub(crate) type Drawings = Turns<(i64, List), std::result::Result<Bytes, Arc<Error>>>;
+
 /// The list. What a filter's form leaves empty has no place in the address; what makes no sense comes back with what is wrong.
 pub(crate) async fn index(
     by: Superuser,
     site: Data<Site>,
     fleet: Data<Fleet>,
+    drawings: Data<Drawings>,
     query: (Query<Asked>, Query<Part>),
     request: HttpRequest,
 ) -> Result<HttpResponse> {
     let (asked, part) = (query.0.into_inner(), query.1.into_inner());
-    let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
-    let choices = fleet.choices(&site.db, &by).await?;
     if let Err(problem) = asked.parse() {
+        let frame = fleet.frame(&site.db, &by, Place::Runs).await?;
+        let choices = fleet.choices(&site.db, &by).await?;
         return show_again(Some(&problem), &listing::refused(frame, choices, asked, &part, problem.clone()));
     }
     let list = List::read(&asked, &part)?;
     if request.query_string().split('&').any(|part| part.ends_with('=')) {
         return Ok(go_to(&list.href()));
     }
-    let seen = list.seen(&site, &by, &frame.notice.stuck).await?;
-    show(&list.page(frame, choices, seen, clock::now()))
+    let draw = async || draw(&by, &site, &fleet, &list).await.map_err(Arc::new);
+    let drawn = drawings.look((by.id(), list.clone()), draw);
+    match tokio::time::timeout(db::left() + BESIDES, drawn).await {
+        Ok(drawn) => Ok(show_drawn(drawn.map_err(|met| Error::shared(&met))?)),
+        Err(_) => Err(Error::Unavailable("the list wasn't drawn in time".to_owned())),
+    }
+}
+
+async fn draw(by: &Superuser, site: &Site, fleet: &Fleet, list: &List) -> Result<Bytes> {
+    let frame = fleet.frame(&site.db, by, Place::Runs).await?;
+    let choices = fleet.choices(&site.db, by).await?;
+    let seen = list.seen(site, by, &frame.notice.stuck).await?;
+    page::draw(&list.page(frame, choices, seen, clock::now()))
 }
 
 /// What the form is opened with.

@@ -14,6 +14,7 @@ use super::health::Health;
 use super::live::Hub;
 use super::origin::{self, Ours};
 use super::own::Own;
+use super::runs::Drawings;
 use super::throttle::Throttle;
 use super::{Site, headers, retention, ringing, routes, spread};
 use crate::password::Passwords;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub(crate) site: Data<Site>,
     ours: Data<Ours>,
     fleet: Data<Fleet>,
+    drawings: Data<Drawings>,
     counts: Data<Counts>,
     own: Data<Own>,
     health: Data<Health>,
@@ -58,6 +60,7 @@ impl Shared {
             ours: Data::new(ours),
             site,
             fleet,
+            drawings: Data::default(),
             throttle: Data::default(),
             passwords: Data::default(),
         }
@@ -68,6 +71,7 @@ impl Shared {
         app.app_data(self.site.clone())
             .app_data(self.ours.clone())
             .app_data(self.fleet.clone())
+            .app_data(self.drawings.clone())
             .app_data(self.counts.clone())
             .app_data(self.own.clone())
             .app_data(self.health.clone())

@@ -1,5 +1,9 @@
 //! The list of runs by what it is narrowed to, searched, and in its sections; and stops of all that match.
 
+use std::cell::Cell;
+
+use futures_util::future::join_all;
+
 use crate::app::{Answer, TestApp};
 use crate::sample::{self, LOST, RUNNING, STOP, attribute, attributes, ended, link};
 
@@ -76,6 +80,41 @@ async fn the_first_sections_end_somewhere_and_say_how_many_more_there_are() {
     let next = link(&page, "next").expect("older ones");
     seen.extend(ids(&ada.get(&next).await));
     assert_eq!(seen, over);
+}
+
+#[tokio::test]
+async fn what_changed_before_somebody_asked_is_on_their_page_however_many_ask_at_once() {
+    let app = TestApp::start().await;
+    let ada = app.superuser().await;
+    sample::worker(&app, "arm-1", 0).await;
+    let run = sample::run(&app, RUNNING).await;
+    let asking = Cell::new(true);
+    // A machine that is busy may have no time for a page; then it says so.
+    let answered = async |path: &str| loop {
+        let page = ada.get(path).await;
+        if page.status != 503 {
+            return page;
+        }
+    };
+    let crowd = join_all((0..4).map(async |n| {
+        let mut pages = 0;
+        while asking.get() {
+            assert_eq!(ids(&answered(["/", "/?state=running"][n % 2]).await), [run]);
+            pages += 1;
+        }
+        pages
+    }));
+    let changes = async {
+        for n in 0..30 {
+            let change = sqlx::query("update runs set title = 'Version ' || $1 where id = $2");
+            change.bind(n.to_string()).bind(run).execute(app.sql()).await.unwrap();
+            let page = answered(["/", "/?state=running"][n % 2]).await;
+            assert!(page.body.contains(&format!(">Version {n}</a>")), "{n}: {}", page.body);
+        }
+        asking.set(false);
+    };
+    let (pages, ()): (Vec<usize>, ()) = tokio::join!(crowd, changes);
+    assert!(pages.iter().all(|pages| *pages > 0), "they were there: {pages:?}");
 }
 
 /// A few dozen runs that differ in everything; gives for each its number and what it is.
