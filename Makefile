@@ -24,6 +24,8 @@ check: ## the quick loop: format, lints, unit and integration tests
 bench: ## measures what the README quotes, beside its floors
 	@deploy/dev/with-stores cargo bench --quiet --bench pages
 	@deploy/dev/with-stores cargo bench --quiet --bench live
+	@deploy/dev/with-stores cargo bench --quiet --bench serve
+	@deploy/dev/with-stores cargo bench --quiet --bench frame
 	@deploy/dev/with-stores cargo bench --quiet --bench events
 	@deploy/dev/with-stores cargo bench --quiet --bench health
 	@deploy/dev/with-stores --engine cargo bench --quiet --bench terminate

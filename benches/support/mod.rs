@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench that can't go on ends here")]
 #![allow(clippy::disallowed_methods, reason = "benches are told by the environment where the stores are")]
 
+mod weight;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
