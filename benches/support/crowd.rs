@@ -103,7 +103,8 @@ async fn view(n: usize, asked: Arc<Asked>, turn: OwnedSemaphorePermit) {
         let (round, words) = asked.words.read().expect("unbroken").clone();
         let found = read(&socket, &mut tail, words.as_bytes()).expect("it goes on");
         if found && round > has {
-            (has, turn) = (round, None);
+            has = round;
+            drop(turn.take());
             if asked.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 let _ = asked.all.send(Instant::now());
             }
