@@ -119,7 +119,13 @@ async fn open(n: usize, asked: &Asked) -> io::Result<TcpStream> {
     let mut socket = socket.connect(asked.host).await?;
     socket.write_all(asked.request.as_bytes()).await?;
     let mut status = [0; 12];
-    while socket.peek(&mut status).await? < status.len() {}
+    loop {
+        match socket.peek(&mut status).await? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            n if n < status.len() => tokio::task::yield_now().await,
+            _ => break,
+        }
+    }
     if &status != b"HTTP/1.1 200" {
         return Err(ErrorKind::ConnectionRefused.into());
     }
