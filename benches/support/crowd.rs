@@ -18,7 +18,7 @@ const COMING: usize = 100;
 /// How many come from one address: it has ports for more, but others want some too.
 const OF_ONE_ADDRESS: usize = 5000;
 /// How long all of them may take to have something.
-const ALL_WITHIN: Duration = Duration::from_secs(120);
+const ALL_WITHIN: Duration = Duration::from_secs(240);
 
 thread_local! {
     /// What was read last; all viewers share it.
