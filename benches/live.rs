@@ -1,31 +1,44 @@
 //! Live pages: how long until a change that is written and told reaches one viewer, and all of many; what a viewer weighs, and
-//! whether that is given back when they leave. `SIGNALBOX_BENCH_VIEWERS` says how many.
+//! whether that is given back when they leave; beside a bare actix stream of the same messages. `SIGNALBOX_BENCH_VIEWERS`
+//! says how many.
 
 #![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
 #![expect(clippy::disallowed_methods, reason = "benches are told by the environment what to do")]
 
+#[path = "support/bare.rs"]
+mod bare;
+#[path = "support/crowd.rs"]
+mod crowd;
 mod support;
 
 use std::io::{Read, Write};
 use std::process::{Command, ExitCode};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crowd::Crowd;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use signalbox::model::run::RunId;
 use signalbox::queue::{Notice, Queue};
 use support::quiet::Quiet;
 use support::{Http, Process, Sample, env, fresh_database, say, signalbox};
 
+/// As the product's, so that a viewer of the floor weighs what it does for the same reasons.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 40;
 /// Each holds a socket here, another one at the server.
-const VIEWERS: usize = 2000;
+const VIEWERS: usize = 10_000;
+/// Changes that all of them see.
+const CHANGES: usize = 10;
+/// How long memory may take to be given back.
+const GIVEN_BACK: Duration = Duration::from_secs(12);
 
 /// Somebody's runs, one of which changes again and again.
 struct Changing {
     psql: std::process::Child,
     queue: Queue,
     runtime: tokio::runtime::Runtime,
-    n: usize,
 }
 
 impl Changing {
@@ -39,13 +52,7 @@ impl Changing {
         let fleet = std::env::var("SIGNALBOX_FLEET").unwrap_or_else(|_| "signalbox".to_owned());
         let queue = Queue::new(&env("REDIS_URL"), &fleet).expect("a URL");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
-        Self { psql, queue, runtime, n: 0 }
-    }
-
-    /// The words by which the next change will be known.
-    fn next(&mut self) -> String {
-        self.n += 1;
-        format!("Change {}.", self.n)
+        Self { psql, queue, runtime }
     }
 
     /// Writes a change, as a worker does, and tells of it. Gives the time at which it was written.
@@ -70,8 +77,56 @@ impl Drop for Changing {
     }
 }
 
+/// The words by which a change will be known.
+fn words(n: usize) -> String {
+    format!("Change {n:04}.")
+}
+
+/// What became of many viewers of one server.
+#[derive(Default)]
+struct Seen {
+    fan_out: Sample,
+    /// KiB that each of them weighs, as they have come and after all changes, and what is left of that when they have gone.
+    came: f64,
+    changed: f64,
+    gone: f64,
+}
+
+/// Lets many watch some changes.
+fn many(
+    server: &Process,
+    viewers: usize,
+    connect: impl FnOnce() -> Crowd,
+    changes: std::ops::Range<usize>,
+    mut change: impl FnMut(&str) -> Instant,
+) -> Seen {
+    let before = server.pss_kib();
+    let each = |seen: f64| (seen - before) / viewers as f64;
+    let crowd = connect();
+    let mut seen = Seen { came: each(server.pss_kib()), ..Seen::default() };
+    for n in changes {
+        crowd.ask(&words(n));
+        let began = change(&words(n));
+        let all_have_it = crowd.wait();
+        seen.fan_out.0.push((all_have_it - began).as_secs_f64() * 1000.0);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    seen.changed = each(server.pss_kib());
+    drop(crowd);
+    std::thread::sleep(GIVEN_BACK);
+    seen.gone = each(server.pss_kib());
+    seen
+}
+
 fn main() -> ExitCode {
+    bare::serve_if_meant();
     let quiet = Quiet::begin();
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).expect("as many files as there may be");
+    let viewers =
+        std::env::var("SIGNALBOX_BENCH_VIEWERS").ok().and_then(|n| n.parse().ok()).unwrap_or(VIEWERS);
+
     let url = fresh_database("bench_live");
     let seed = ["seed", "--runs", "10000", "--events", "1000"];
     assert!(signalbox(&seed, &url).status().expect("runs").success());
@@ -79,123 +134,58 @@ fn main() -> ExitCode {
     let mut changing = Changing::new(&url);
     let one = Http::signed_in(&serve.ready);
 
-    let mut bare = support::notice::Bare::new();
-    let mut floor = Sample::default();
+    let mut notices = support::notice::Bare::new();
+    let mut noticed = Sample::default();
     let mut sample = Sample::default();
     let mut stream = one.watch("/live/runs");
-    for _ in 0..ROUNDS {
-        floor.0.push(bare.ms());
-        let words = changing.next();
-        let written = changing.change(&words);
-        stream.until(&words);
+    let mut message = String::new();
+    for n in 0..ROUNDS {
+        noticed.0.push(notices.ms());
+        let written = changing.change(&words(n));
+        message = stream.until(&words(n));
         sample.0.push(written.elapsed().as_secs_f64() * 1000.0);
         // So that the next is the first after a silence.
         std::thread::sleep(Duration::from_millis(150));
     }
     say(&sample.line("a change written → one viewer has it"));
 
-    let viewers =
-        std::env::var("SIGNALBOX_BENCH_VIEWERS").ok().and_then(|n| n.parse().ok()).unwrap_or(VIEWERS);
-    let before = serve.resident_mib();
-    let crowd = Crowd::new(&one, viewers);
-    let with = serve.resident_mib();
-    let mut sample = Sample::default();
-    for _ in 0..10 {
-        floor.0.push(bare.ms());
-        let words = changing.next();
-        crowd.ask.send_replace(words.clone());
-        let written = changing.change(&words);
-        crowd.wait();
-        sample.0.push(written.elapsed().as_secs_f64() * 1000.0);
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    let after = serve.resident_mib();
-    say(&sample.line(&format!("a change written → all {viewers} viewers have it")));
-    let each = |mib: f64| (mib - before) * 1024.0 / viewers as f64;
-    say(&format!("a viewer weighs        {:.1} KiB; after ten changes {:.1} KiB", each(with), each(after)));
-    drop(crowd);
-    std::thread::sleep(Duration::from_secs(8));
+    // The floor says the very same, before and after.
+    let floor = Process::start(&mut bare::command("127.0.0.1:0"));
+    let mut to_floor = Http::connect(&floor.ready);
+    let last = words(ROUNDS - 1);
+    let mut tell = |words: &str| {
+        let began = Instant::now();
+        to_floor.post("/tell", &format!("id: 0-0123456789abcdef\n{}\n", message.replace(&last, words)));
+        began
+    };
+    let floor_host = floor.ready.trim_start_matches("http://").to_owned();
+    let bare_crowd = || Crowd::new(&floor_host, "/live", "", viewers);
+    // The first who come make what all others share.
+    drop(Crowd::new(&floor_host, "/live", "", 10));
+    std::thread::sleep(Duration::from_secs(1));
+    let half = CHANGES / 2;
+    let mut bare = many(&floor, viewers, bare_crowd, ROUNDS..ROUNDS + half, &mut tell);
+    let ours = || Crowd::new(&one.host, "/live/runs", &one.cookie, viewers);
+    let ours = many(&serve, viewers, ours, ROUNDS..ROUNDS + CHANGES, |words| changing.change(words));
+    let again = many(&floor, viewers, bare_crowd, ROUNDS + half..ROUNDS + CHANGES, &mut tell);
+    bare.fan_out.0.extend(again.fan_out.0);
+    (0..ROUNDS).for_each(|_| noticed.0.push(notices.ms()));
+
     say(&format!(
-        "serve before, with and without them: {before:.1}, {after:.1}, {:.1} MiB",
-        serve.resident_mib()
+        "{viewers} viewers, of messages of {:.1} KiB; none missed any",
+        message.len() as f64 / 1024.0
     ));
-    (0..10).for_each(|_| floor.0.push(bare.ms()));
-    say(&floor.line("a notice → a bare listener"));
-    quiet.end(&[("a notice to a bare listener", &floor)])
-}
-
-/// Many viewers, on one thread.
-struct Crowd {
-    ask: tokio::sync::watch::Sender<String>,
-    all: mpsc::Receiver<()>,
-    viewers: usize,
-}
-
-impl Crowd {
-    fn new(one: &Http, viewers: usize) -> Self {
-        let (ask, asked) = tokio::sync::watch::channel("\"main\":".to_owned());
-        let (has, all) = mpsc::channel();
-        let (host, cookie) = (one.host.clone(), one.cookie.clone());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
-            runtime.block_on(async move {
-                let mut all = tokio::task::JoinSet::new();
-                for n in 0..viewers {
-                    let (host, cookie, asked, has) =
-                        (host.clone(), cookie.clone(), asked.clone(), has.clone());
-                    all.spawn(view(host, cookie, asked, has));
-                    if n % 100 == 99 {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                }
-                all.join_all().await;
-            });
-        });
-        let crowd = Self { ask, all, viewers };
-        crowd.wait();
-        crowd
+    let names = ["ours", "bare actix"];
+    for (seen, name) in [&ours, &bare].into_iter().zip(names) {
+        say(&format!(
+            "a viewer, {name:<12} {:.1} KiB; after all changes {:.1}; when they have gone {:.1}",
+            seen.came, seen.changed, seen.gone
+        ));
     }
-
-    /// Waits until all have what was asked for.
-    fn wait(&self) {
-        for n in 0..self.viewers {
-            let has = self.all.recv_timeout(Duration::from_secs(60));
-            assert!(has.is_ok(), "{} of {} have nothing", self.viewers - n, self.viewers);
-        }
-    }
-}
-
-/// Reads a stream; says when it has brought what is asked for.
-async fn view(
-    host: String,
-    cookie: String,
-    mut asked: tokio::sync::watch::Receiver<String>,
-    has: mpsc::Sender<()>,
-) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut socket = tokio::net::TcpStream::connect(&host).await.expect("connects");
-    let text = format!("GET /live/runs HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n\r\n");
-    socket.write_all(text.as_bytes()).await.expect("writes");
-    let mut got: Vec<u8> = Vec::new();
-    let mut wanted = Some(asked.borrow_and_update().clone());
-    loop {
-        if let Some(words) =
-            wanted.as_ref().filter(|words| got.windows(words.len()).any(|it| it == words.as_bytes()))
-        {
-            let _ = (words, has.send(()));
-            wanted = None;
-            got = Vec::new();
-        }
-        tokio::select! {
-            read = socket.read_buf(&mut got) => if read.expect("reads") == 0 { return },
-            changed = asked.changed() => match changed {
-                Ok(()) => wanted = Some(asked.borrow_and_update().clone()),
-                // Nobody asks any more.
-                Err(_) => return,
-            },
-        }
-        if wanted.is_none() && got.len() > 4096 {
-            got = Vec::new();
-        }
-    }
+    say(&format!("a viewer, ours − bare  {:.1} KiB   (goal: ours at most 10)", ours.changed - bare.changed));
+    say(&ours.fan_out.line("a change written → all have it"));
+    say(&bare.fan_out.line("bare actix: → all have it"));
+    let ratio = ours.fan_out.median() / bare.fan_out.median();
+    say(&format!("ours : bare            {ratio:.2}   (goal: ours at most 80 ms)"));
+    quiet.end(&[("a notice to a bare listener", &noticed)])
 }

@@ -10,13 +10,14 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use support::{Http, Process, Sample, env, fresh_database, must_hold_still, say, signalbox, timed};
+use support::quiet::Quiet;
+use support::{Http, Process, Sample, env, fresh_database, say, signalbox, timed};
 
 /// Events of the runs that are compared.
 const MANY: u64 = 1_000_000;
@@ -193,7 +194,8 @@ const SOUGHT: [(&str, &str); 6] = [
     ("what is nowhere", "find?q=nowhere-to-be-found"),
 ];
 
-fn main() {
+fn main() -> ExitCode {
+    let quiet = Quiet::begin();
     env("REDIS_URL");
     let megabytes = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(200);
     let log_events: u64 = megabytes * 1_000_000 / PART_BYTES * PART_EVENTS;
@@ -246,7 +248,6 @@ fn main() {
         note(9, &mut floor, "/0");
         note(10, &mut floor, "/1");
     }
-    must_hold_still(&samples[9], "the bare page");
     let names = [
         "1,000,000 events, at the tail",
         "… in the middle",
@@ -302,4 +303,5 @@ fn main() {
         serve.resident_mib()
     ));
     assert!(taken.most < taken.before + 64.0, "what is taken away piles up");
+    quiet.end(&[("the bare page", &samples[9])])
 }

@@ -9,6 +9,8 @@ pub(crate) mod notice;
 pub(crate) mod peer;
 pub(crate) mod quiet;
 
+mod weight;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use secrecy::ExposeSecret;
 
 use super::{Failure, say};
@@ -20,6 +21,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let traces =
         telemetry::start(&config::log_filter(&env), config::collector(&env)?.as_ref(), "signalbox-serve")
             .map_err(|error| Failure::unusable(format_args!("{error:#}")))?;
+    open_many();
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| Failure::unusable(format_args!("SIGNALBOX_LISTEN: {}: {error}", config.listen)))?;
     let served = actix_web::rt::System::new().block_on(serve(config, listener));
@@ -27,6 +29,15 @@ pub(super) fn run() -> Result<(), Failure> {
         traces.end();
     }
     served
+}
+
+/// Each open page holds a file. Most systems give a program a thousand until it asks for more.
+fn open_many() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, files) {
+        tracing::debug!(%error, "no more files may be open");
+    }
 }
 
 async fn serve(config: config::Serve, listener: TcpListener) -> Result<(), Failure> {

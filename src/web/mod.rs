@@ -40,6 +40,7 @@ mod live;
 mod login;
 mod markup;
 mod measure;
+mod memory;
 mod metrics;
 mod origin;
 mod own;

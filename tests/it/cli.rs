@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,12 +44,31 @@ struct Server(Child);
 impl Server {
     /// Starts it and waits for its `ready:` line; gives the URL.
     fn start(variables: &[(&str, &str)]) -> (Self, String) {
-        let mut child = signalbox(&["serve"], variables).stderr(Stdio::null()).spawn().unwrap();
+        Self::begin(signalbox(&["serve"], variables))
+    }
+
+    fn begin(mut serve: Command) -> (Self, String) {
+        let mut child = serve.stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("a line").unwrap();
         let server = Self(child);
         let url = line.strip_prefix("ready: ").expect("the line is ready: URL").to_owned();
         (server, url)
+    }
+
+    /// A line of what the system says of its process, without its name.
+    fn said(&self, file: &str, name: &str) -> String {
+        let all = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap();
+        all.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    }
+
+    /// How much of its memory is its own, and how much ever was, in KiB.
+    fn kib(&self) -> (u64, u64) {
+        let kib = |name: &str| {
+            let said = self.said("status", name);
+            said.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap()
+        };
+        (kib("RssAnon:"), kib("VmHWM:"))
     }
 
     fn signal(&self, signal: Signal) {
@@ -108,6 +128,42 @@ async fn serve_starts_without_its_stores_and_ends_at_a_signal() {
     server.signal(Signal::SIGTERM);
     let status = tokio::task::spawn_blocking(move || server.0.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn serve_takes_as_many_open_pages_as_the_system_allows() {
+    let variables =
+        [("DATABASE_URL", NOBODY), ("REDIS_URL", "redis://127.0.0.1:1"), ("SIGNALBOX_LISTEN", "127.0.0.1:0")];
+    let mut few = Command::new("/bin/sh");
+    few.args(["-c", "ulimit -Sn 100 && exec \"$0\" serve", env!("CARGO_BIN_EXE_signalbox")]);
+    few.env_clear().envs(variables).stdin(Stdio::null()).stdout(Stdio::piped());
+    let (server, _) = Server::begin(few);
+    let limits = server.said("limits", "Max open files");
+    let limits: Vec<&str> = limits.split_whitespace().take(2).collect();
+    assert_eq!(limits[0], limits[1]);
+    assert_ne!(limits[1], "100", "the test itself is allowed no more");
+}
+
+#[tokio::test]
+async fn memory_that_a_sign_in_took_is_given_back() {
+    const TAKEN: u64 = 19 * 1024;
+    let app = TestApp::start().await;
+    let redis = redis_url();
+    let (server, url) = Server::start(&[
+        ("DATABASE_URL", app.database_url.as_str()),
+        ("REDIS_URL", &redis),
+        ("SIGNALBOX_LISTEN", "127.0.0.1:0"),
+    ]);
+    let stranger = Browser::new(url.strip_prefix("http://").unwrap().parse().unwrap());
+    assert_eq!(stranger.get("/login").await.status, 200);
+    let ((before, most), form) = (server.kib(), [("name", "nobody"), ("password", "a lamp for every lever")]);
+    assert_ne!(stranger.post("/login", &form).await.status, 303);
+    assert!(server.kib().1 >= most + TAKEN / 2, "it took much of it for a moment");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.kib().0 >= before + TAKEN / 2 {
+        assert!(Instant::now() < deadline, "{before} KiB before, {} now", server.kib().0);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

@@ -134,8 +134,9 @@ async fn open(
         .streaming(body))
 }
 
-/// How much of a message is written at once, in bytes: a connection keeps a buffer of the largest that it wrote.
-const AT_ONCE: usize = 4096;
+/// How much of a message is written at once, in bytes: a connection keeps a buffer of the largest that it wrote, and with the
+/// line that says how long it is this fills one page of memory.
+const AT_ONCE: usize = 4096 - 16;
 
 /// What is still to come, for as long as the viewer may see it.
 struct Changes {
