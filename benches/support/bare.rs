@@ -1,6 +1,5 @@
 //! A floor: a bare actix server in a process of its own, with a page, and a stream that says to all who watch what it is told.
 
-#![expect(dead_code, reason = "each bench uses a part of it")]
 #![expect(clippy::expect_used, reason = "a bench that can't go on ends here")]
 #![expect(clippy::disallowed_methods, reason = "benches are told by the environment what to do")]
 

@@ -205,7 +205,7 @@ impl Db {
                 and ($4::text is null or a.name = $4) and ($5::text is null or r.worker = $5)
                 and ($6::text is null or r.asked_by_name = $6) and ($7::timestamptz is null or r.asked_at >= $7)
                 and ($8::timestamptz is null or r.asked_at < $8)
-                and ($9::float8 is null or coalesce(r.cost_usd, r.metered_usd) >= $9)
+                and ($9::float8 is null or greatest(r.cost_usd, r.metered_usd) >= $9)
                 and case $10 when 'unconfirmed' then r.wish = 'stop' and r.state <> 'ended'
                              when 'living' then r.state in ('queued', 'starting', 'running')
                              when 'needs' then r.wish = 'stop' and r.state <> 'ended' or r.state = 'lost'

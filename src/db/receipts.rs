@@ -200,10 +200,10 @@ impl Db {
                           count(*) filter (where state in ('starting', 'running')) as "held!",
                           count(*) filter (where state = 'lost') as "lost!",
                           (select coalesce(max(id), 0) from runs) as "upto!",
-                          sum(coalesce(cost_usd, metered_usd)) as usd,
+                          sum(greatest(cost_usd, metered_usd)) as usd,
                           coalesce(bool_or(cost_usd is null and metered_usd is not null
                                            and (metered_partly or metered_unpriced)), false) as "at_least!",
-                          count(*) filter (where state <> 'queued' and coalesce(cost_usd, metered_usd) is null)
+                          count(*) filter (where state <> 'queued' and greatest(cost_usd, metered_usd) is null)
                               as "unknown!"
                    from runs where state = any($1) and (wish = 'stop' or not $2)
                      and ($3::text is null or agent_id = (select id from agents where name = $3))

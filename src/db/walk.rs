@@ -73,7 +73,7 @@ macro_rules! walk {
                           and ($5::text is null or agent_id = (select id from agents where name = $5))
                           and ($6::text is null or worker = $6) and ($7::text is null or asked_by_name = $7)
                           and ($8::timestamptz is null or asked_at >= $8) and ($9::timestamptz is null or asked_at < $9)
-                          and ($10::float8 is null or coalesce(cost_usd, metered_usd) >= $10)) is true as fits
+                          and ($10::float8 is null or greatest(cost_usd, metered_usd) >= $10)) is true as fits
                   from (select * from runs where id " $from " (select $1::bigint) and " $along "
                         order by " $first "id " $order " limit 6000) w) walked
                   where fits or is_behind or nth = 6000 limit 41) r

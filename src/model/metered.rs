@@ -103,7 +103,7 @@ pub enum Cost {
 }
 
 /// Two who add up the same calls may be this far apart.
-const ROUNDED: f64 = 0.99;
+const ROUNDED: f64 = 1.0 - 1e-6;
 
 impl Cost {
     /// The CLI's word where it has one, else the meter's; none where nobody knows. What an agent runs in can write the CLI's
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn the_clis_word_comes_before_the_meters() {
         assert_eq!(Cost::of(Some(0.5), Some(0.4), true), Some(Cost::Estimated(0.5)));
-        assert_eq!(Cost::of(Some(0.399), Some(0.4), false), Some(Cost::Estimated(0.399)));
+        assert_eq!(Cost::of(Some(0.3), Some(0.1 + 0.2), false), Some(Cost::Estimated(0.3)));
         assert_eq!(Cost::of(Some(0.0), Some(0.4), false), Some(Cost::Metered(0.4)), "a claim of less");
         assert_eq!(Cost::of(None, Some(0.4), false), Some(Cost::Metered(0.4)));
         assert_eq!(Cost::of(None, Some(0.4), true).map(Cost::usd), Some(0.4));
