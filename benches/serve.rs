@@ -5,7 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "benches are told by the environment what to do")]
 
 #[path = "support/bare.rs"]
-#[expect(dead_code, reason = "its stream is for another bench")]
 mod bare;
 mod support;
 
