@@ -30,9 +30,7 @@ impl Guard for Shown {
         let Some(token) = &self.0 else { return false };
         let mut values = request.head().headers().get_all(AUTHORIZATION);
         let (Some(value), None) = (values.next(), values.next()) else { return false };
-        // The scheme's letters are large or small (RFC 9110, 11.1).
-        let (scheme, shown) = value.as_bytes().split_at_checked(b"Bearer ".len()).unwrap_or_default();
-        let reader = scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.reader(shown)).flatten();
+        let reader = value.as_bytes().strip_prefix(b"Bearer ").and_then(|shown| token.reader(shown));
         let is_shown = reader.is_some();
         if let Some(reader) = reader {
             request.req_data_mut().insert(reader);

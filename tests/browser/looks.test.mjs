@@ -38,6 +38,19 @@ for (const [device, where] of [[phone, 390], [desk, 1440]]) {
   }
 }
 
+test('with letters twice as large nothing is wider than the screen, and the handle stays in sight', async () => {
+  const { page, close } = await open(phone, { unbound: true });
+  for (const path of [...pages(run), living, `${living}/terminate`]) {
+    await page.goto(url + path);
+    await page.addStyleTag({ content: 'html { font-size: 200% }' });
+    assert.equal(await overflow(page), 0, `${path} is too wide`);
+    const handle = await page.locator('.handle').boundingBox();
+    assert.ok(handle.x + handle.width <= 390.5 && handle.y + handle.height <= 844.5, `${path} hides the handle: ${JSON.stringify(handle)}`);
+  }
+  await shoot(page, 'twice-as-large');
+  await close();
+});
+
 test('what was looked at is stopped', () => stop(living));
 
 const name = (path) => path === '/' ? 'runs' : path.replace(/\d+/, 'id').replace(/\W+/g, '-').replace(/^-/, '');
