@@ -32,7 +32,9 @@ const VIEWERS: usize = 10_000;
 /// Changes that all of them see.
 const CHANGES: usize = 10;
 /// How long memory may take to be given back.
-const GIVEN_BACK: Duration = Duration::from_secs(12);
+const GIVEN_BACK: Duration = Duration::from_secs(20);
+/// Changes that nobody sees any more.
+const GOODBYE: usize = 9000;
 
 /// Somebody's runs, one of which changes again and again.
 struct Changing {
@@ -113,6 +115,11 @@ fn many(
     }
     seen.changed = each(server.pss_kib());
     drop(crowd);
+    // A server learns who has left when it writes to them.
+    for n in 0..3 {
+        change(&words(GOODBYE + n));
+        std::thread::sleep(Duration::from_millis(300));
+    }
     std::thread::sleep(GIVEN_BACK);
     seen.gone = each(server.pss_kib());
     seen
