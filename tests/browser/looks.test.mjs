@@ -39,10 +39,10 @@ for (const [device, where] of [[phone, 390], [desk, 1440]]) {
 }
 
 test('with letters twice as large nothing is wider than the screen, and the handle stays in sight', async () => {
-  const { page, close } = await open(phone, { unbound: true });
+  const { page, close } = await open(phone);
   for (const path of [...pages(run), living, `${living}/terminate`]) {
     await page.goto(url + path);
-    await page.addStyleTag({ content: 'html { font-size: 200% }' });
+    await page.evaluate(() => { document.documentElement.style.fontSize = '200%'; });
     assert.equal(await overflow(page), 0, `${path} is too wide`);
     const handle = await page.locator('.handle').boundingBox();
     assert.ok(handle.x + handle.width <= 390.5 && handle.y + handle.height <= 844.5, `${path} hides the handle: ${JSON.stringify(handle)}`);
