@@ -201,7 +201,7 @@ impl Db {
                           count(*) filter (where state = 'lost') as "lost!",
                           (select coalesce(max(id), 0) from runs) as "upto!",
                           sum(greatest(cost_usd, metered_usd)) as usd,
-                          coalesce(bool_or(cost_usd is null and metered_usd is not null
+                          coalesce(bool_or((cost_usd is null or cost_usd < metered_usd) and metered_usd is not null
                                            and (metered_partly or metered_unpriced)), false) as "at_least!",
                           count(*) filter (where state <> 'queued' and greatest(cost_usd, metered_usd) is null)
                               as "unknown!"
