@@ -20,7 +20,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at the fence.
 const LOOK: Duration = Duration::from_millis(250);
-/// A look that comes this late comes from a worker that wasn't let run meanwhile.
+/// A look that comes this late, and later than a renewal was due, comes from a worker that wasn't let run meanwhile.
 const STILL: Duration = Duration::from_secs(5);
 
 /// What this host is; measured. The engine's part is left for [`with_engine`].
@@ -144,13 +144,14 @@ async fn renew(worker: &Worker) -> bool {
 
 /// Looks at the fence, for ever.
 pub(super) async fn fence(worker: &Worker) {
+    let times = &worker.parts.times;
     let mut looked = Instant::now();
     loop {
         sleep(LOOK).await;
         let now = Instant::now();
-        let cause = if now - looked > STILL { Cause::StoodStill } else { Cause::CutOff };
+        let cause = if now - looked > STILL.max(times.renewal) { Cause::StoodStill } else { Cause::CutOff };
         looked = now;
-        for run in worker.roster.overdue(now, worker.parts.times.fence) {
+        for run in worker.roster.overdue(now, times.fence) {
             worker.roster.order(run, Order::new(StopMode::Force, cause));
         }
     }

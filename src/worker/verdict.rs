@@ -19,7 +19,7 @@ pub enum Cause {
     Stuck,
     /// The worker couldn't renew its lease, and fenced itself.
     CutOff,
-    /// The worker stood still for so long that its lease was over before it could renew it.
+    /// The worker stood still when it should have renewed its lease, and fenced itself when it went on.
     StoodStill,
     /// The lease is somebody else's, or nobody's.
     LeaseGone,
@@ -42,7 +42,7 @@ impl Cause {
             Self::Lingered => "It didn't exit after its result.",
             Self::Stuck => "It was stuck.",
             Self::CutOff => "Its worker couldn't reach Postgres to renew the lease.",
-            Self::StoodStill => "Its worker stood still, and the lease ran out.",
+            Self::StoodStill => "Its worker stood still when it should have renewed the lease.",
             Self::LeaseGone => "Its worker had lost the lease.",
             Self::Unstorable => "What it printed couldn't be stored.",
             Self::Shutdown => "Its worker was shut down.",
@@ -119,7 +119,7 @@ pub fn judge(exit: Exit, known: &Known<'_>) -> Verdict {
         ),
         Cause::StoodStill => (
             Outcome::Failed,
-            "Its worker stood still for longer than the lease, and stopped it when it went on.".to_owned(),
+            "Its worker stood still when it should have renewed the lease, and stopped it when it went on.".to_owned(),
         ),
         Cause::LeaseGone => (Outcome::Failed, "Its worker had lost the lease, and stopped it.".to_owned()),
         Cause::Unstorable => (

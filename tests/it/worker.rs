@@ -179,6 +179,32 @@ async fn ctrl_c_stops_the_runs_and_says_why() {
 }
 
 #[tokio::test]
+async fn what_cant_be_stored_ends_its_run_which_blames_no_lease() {
+    let fleet = Fleet::new().await;
+    let app = &fleet.app;
+    app.sql_do(
+        "create function refused() returns trigger language plpgsql as $$ begin raise 'not this one'; end $$",
+    )
+    .await;
+    app.sql_do(
+        "create trigger refused before insert on events for each row when (new.payload like '%unheard-of%')
+         execute function refused()",
+    )
+    .await;
+    let _worker = fleet.worker("w1").await;
+    let run = fleet.start("x").await;
+    fleet.until_running(run).await;
+    fleet.engine.print(run.0, "said before");
+    fleet.until(run, "stored", |run| run.events == 1).await;
+    fleet.engine.print(run.0, "something unheard-of");
+    let over = fleet.until_over(run).await;
+    assert_eq!((over.outcome, over.events), (Some(Outcome::Failed), 1));
+    let reason = over.reason.unwrap();
+    assert!(reason.starts_with("Postgres refused what it printed last"), "{reason}");
+    assert!(fleet.engine.alive().is_empty());
+}
+
+#[tokio::test]
 async fn one_process_a_name() {
     let fleet = Fleet::new().await;
     let _first = fleet.worker("w1").await;
