@@ -50,10 +50,7 @@ async fn pass(
         }
         None => return Err(Error::SignIn.into()),
     };
-    if let Err(error) = origin::check(&ours, &request) {
-        turned_away(&site, by.name(), "form from elsewhere refused", &request).await;
-        return Err(error.into());
-    }
+    require_our_page(&site, &ours, by.name(), &request).await?;
     request.extensions_mut().insert(by.clone());
     let span = traced(&request);
     let response = next.call(request).instrument(span).await?;
@@ -95,14 +92,25 @@ pub(crate) async fn require_signed_in(
             Some(Visitor::Plain(name)) => name,
             None => return Err(Error::SignIn.into()),
         };
-        if let Err(error) = origin::check(&ours, &request) {
-            turned_away(&site, &name, "form from elsewhere refused", &request).await;
-            return Err(error.into());
-        }
+        require_our_page(&site, &ours, &name, &request).await?;
         request.extensions_mut().insert(SignedIn(name));
         next.call(request).await
     };
     db::together(STATEMENTS, pass).await
+}
+
+/// Lets a form from one of our own pages pass, and notes any other.
+async fn require_our_page(
+    site: &Site,
+    ours: &Ours,
+    who: &str,
+    request: &ServiceRequest,
+) -> Result<(), Error> {
+    let from_ours = origin::check(ours, request);
+    if from_ours.is_err() {
+        turned_away(site, who, "form from elsewhere refused", request).await;
+    }
+    from_ours
 }
 
 /// Notes that somebody who is signed in got no further than here; once a minute, since another's page can have their browser
