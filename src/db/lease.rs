@@ -567,8 +567,8 @@ impl Db {
     }
 
     /// Ends a run, with the evidence, and with what its CLI `said` in the end, if it said anything. `terminated` is written only
-    /// where a stop was wished; a constraint sees to it. A stop that nobody wished goes into the audit, if [`Self::progress`] hasn't noted it.
-    /// Ending it twice with the same fence is fine. Says how many seconds ago the first wish to stop it was written, by
+    /// where a stop was wished; a constraint sees to it. A stop that nobody wished goes into the audit, if [`Self::progress`]
+    /// hasn't noted it. Ending it twice with the same fence is fine. Says how many seconds ago the first wish to stop it was written, by
     /// Postgres's clock alone; none when nobody had wished it, or it was ended before.
     ///
     /// # Errors

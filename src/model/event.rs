@@ -163,7 +163,7 @@ pub(super) fn read_result(value: &Value) -> RunResult {
             turns: count("num_turns", TURNS_MAX),
             tokens_in: tokens(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
             tokens_out: tokens(&["output_tokens"]),
-            // Nothing is added so that -0 becomes 0.
+            // Adding nothing makes 0 of -0.
             cost_usd: value["total_cost_usd"]
                 .as_f64()
                 .map(|usd| usd + 0.0)

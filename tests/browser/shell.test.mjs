@@ -1,7 +1,7 @@
 // The app on a phone: what the service worker keeps, what is shown when the console can't be reached, and the bells' page.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { desk, guarded, line, open, overflow, phone, shoot, start, until, url } from './browser.mjs';
+import { desk, guarded, line, open, overflow, phone, poll, shoot, start, until, url } from './browser.mjs';
 
 test('the service worker keeps the shell, and nothing that stands behind the guard', async () => {
   const { page, complaints, close } = await open(phone, { script: true });
@@ -83,12 +83,12 @@ test('what is pushed is shown in words for a lock screen, and one that comes bac
     };
   });
   const asked = async (count) => {
-    const deadline = Date.now() + 60_000;
-    for (;;) {
-      const all = await worker.evaluate(() => self.asked);
-      if (all.length >= count || Date.now() > deadline) return all;
-      await page.waitForTimeout(20);
-    }
+    let all = [];
+    await poll(`asked to show ${count}`, async () => {
+      all = await worker.evaluate(() => self.asked);
+      return all.length >= count;
+    });
+    return all;
   };
   const told = ['1 run needs you', '2 runs need you', '3 runs need you'];
   for (const [n, text] of told.entries()) {

@@ -2,8 +2,8 @@
 
 /// The runs after $1: each has called the model as often as it says, at even intervals; of very many calls two hundred are
 /// noted. A call reads all that was said before, so of what is read, and of what it costs, two thirds grow with the square of
-/// the calls, and one with the calls, as what is written does. Of what falls into one slot the last stays, as a gate writes it, and the last of all is
-/// what the run says that it has taken.
+/// the calls, and one with the calls, as what is written does. Of what falls into one slot the last stays, as a gate writes it,
+/// and the last of all is what the run says that it has taken.
 pub(super) const SPENT: &str = "
     insert into spent (run_id, slot, at, usd, tokens_in, tokens_out)
     with told as (
