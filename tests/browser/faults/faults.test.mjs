@@ -159,7 +159,7 @@ for (const [how, fault, repair] of [['killed', 'kill', 'start'], ['frozen', 'fre
   });
 }
 
-test('The server killed: pages say that the link is lost, and go on where they were when it is back', async (t) => {
+test('The server killed: pages say that nothing is heard of it, and go on where they were when it is back', async (t) => {
   const all = await watched('Under a server that is killed');
   const { list, run, path } = all;
   const away = await open(phone, { script: true });
